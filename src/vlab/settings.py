@@ -1,0 +1,70 @@
+"""What the command line and the SDK read from the environment: VLAB_HOME and VLAB_PORT_BASE. Nothing else reads it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlab.errors import RefusedError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the lab's state lives and which ports a local lab takes."""
+
+    home: Path
+    """Directory that holds all state of the local lab, its runs and the compile cache."""
+    port_base: int
+    """First of the consecutive ports a local lab listens on: Prefect, MLflow, Sigstore, chain."""
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read VLAB_HOME (default: `vlab` under XDG_STATE_HOME) and VLAB_PORT_BASE (default: 4200).
+
+        Raises:
+            RefusedError: VLAB_PORT_BASE is not a port number.
+        """
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        home = Path(os.environ.get("VLAB_HOME") or Path(state) / "vlab")
+        base = os.environ.get("VLAB_PORT_BASE", "4200")
+        if not base.isdigit() or not 1024 <= int(base) <= 65500:
+            raise RefusedError(f"VLAB_PORT_BASE is {base!r}, expected a number from 1024 to 65500")
+        return cls(home=home.expanduser().absolute(), port_base=int(base))
+
+    @property
+    def profile(self) -> Path:
+        """The lab profile that `vlab up` writes."""
+        return self.home / "lab.json"
+
+    @property
+    def compile_cache(self) -> Path:
+        """Compiled artifacts by cache key."""
+        return self.home / "cache" / "compile"
+
+    @property
+    def runs(self) -> Path:
+        """One directory a request: its journal."""
+        return self.home / "runs"
+
+
+def checkout() -> Path:
+    """The project checkout this package runs from.
+
+    Raises:
+        RefusedError: vlab was installed without its checkout, so there are no flows to run.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if (root / "prefect.yaml").is_file():
+        return root
+    raise RefusedError(
+        f"vlab is installed at {Path(__file__).parent} without its checkout, and running a lab needs the flows in it; "
+        "clone the project and run `make setup` there"
+    )
+
+
+def data_dir(name: str) -> Path:
+    """A folder of data that ships with vlab: `targets` or `chain` (the compiled contracts)."""
+    packaged = Path(__file__).parent / "_data" / name
+    if packaged.is_dir():
+        return packaged
+    root = Path(__file__).resolve().parents[2]
+    return root / "chain" / "compiled" if name == "chain" else root / name

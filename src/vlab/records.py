@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from vlab.errors import EvidenceError
 
@@ -175,6 +175,9 @@ class Plan(Record):
     samples_min_count: int = Field(ge=1)
     samples_min_ns: int = Field(ge=0)
     samples_max_ns: int = Field(default=120_000_000_000, gt=0, description="measuring ends here even when short of samples")
+    samples_max_count: int = Field(
+        default=16_384, ge=1, description="where more inferences fit into samples_min_ns, only every k-th is timed"
+    )
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
     @classmethod
@@ -238,10 +241,11 @@ class Measurement(Record):
     """One benchmark of one artifact on one board."""
 
     samples_ns: tuple[int, ...] = Field(description="every measured latency in order, on the device's monotonic clock")
+    stride: int = Field(default=1, ge=1, description="one of every `stride` inferences was timed, fixed before the first sample")
     latency: Latency
     warmup: Warmup
     first_inference_ns: int = Field(ge=0)
-    load_ns: int = Field(ge=0, description="process start to ready for the first inference")
+    load_ns: int = Field(ge=0, description="entry of the program to ready for the first inference")
     clock_resolution_ns: int = Field(ge=0)
     instructions_per_inference: int | None = Field(default=None, description="exact, from the emulator; null on hardware")
     ram_peak_bytes: int | None
@@ -274,6 +278,29 @@ class BoardInfo(Record):
     emulated: bool
 
 
+class Board(Record):
+    """A board as its worker reaches it."""
+
+    info: BoardInfo
+    transport: Literal["local", "qemu-user"] = Field(description="local: the worker's own machine; qemu-user: its emulator")
+
+    @model_validator(mode="after")
+    def _emulated_means_emulator(self) -> Self:
+        if self.info.emulated != (self.transport == "qemu-user"):
+            raise ValueError(f"transport {self.transport} and emulated={self.info.emulated} contradict each other")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Name of the board."""
+        return self.info.name
+
+    @property
+    def target(self) -> str:
+        """The kind of board."""
+        return self.info.target
+
+
 class Job(Record):
     """One thing for a board to do, as the lab hands it over."""
 
@@ -284,12 +311,40 @@ class Job(Record):
     manifest_sha256: Sha256
     compile_bundle: AssetRef
     dataset: AssetRef
+    reference: AssetRef = Field(description="outputs of the reference runtime over the data set, .npz with key `y`")
     plan: Plan
 
     @property
     def job_id(self) -> str:
         """Names the job; the same job has the same id wherever it is tried again."""
         return self.digest()[:32]
+
+
+class JobOutcome(Record):
+    """What an edge run reports of one job; bytes are in the artifact store."""
+
+    job_id: str
+    result: AssetRef | None = None
+    benchmark_bundle: AssetRef | None = None
+    pending: str = Field(default="", description="the step that waits for a service, with the reason; the measurement is kept")
+    error: str = Field(default="", description="why there is no result")
+
+
+class Request(Record):
+    """What a requester asked for, as the lab wrote it down before anything ran."""
+
+    format: Literal["vlab-request/v1"] = "vlab-request/v1"
+    request_id: Name
+    model: ModelRef
+    model_asset: AssetRef
+    targets: tuple[TargetName, ...] = Field(min_length=1)
+    dataset: AssetRef
+    reference: AssetRef
+    plan: Plan
+    options: CompileOptions
+    nonces: dict[Name, Sha256] = Field(description="one for each board, single-use")
+    tracking_run_id: str
+    requested_on: UtcTime
 
 
 class Result(Record):
@@ -343,6 +398,30 @@ class Anchor(Record):
     block_number: int = Field(ge=0)
     block_hash: Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
     head: LogHead
+
+
+class BoardOutcome(Record):
+    """What became of one board of a request."""
+
+    board: BoardInfo
+    compile_cached: bool = False
+    evidence: AssetRef | None = None
+    anchor: Anchor | None = None
+    trouble: str = Field(default="", description="why there is no evidence, or what is pending")
+
+
+class Report(Record):
+    """What became of a request."""
+
+    format: Literal["vlab-report/v1"] = "vlab-report/v1"
+    request_id: Name
+    tracking_run_id: str
+    boards: tuple[BoardOutcome, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every board ended in evidence."""
+        return all(board.evidence is not None for board in self.boards)
 
 
 class Evidence(Record):

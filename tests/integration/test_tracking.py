@@ -1,0 +1,313 @@
+"""The artifact store and the runs, against a real MLflow server and against its directory without one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vlab.errors import DigestMismatchError, RefusedError, ServiceDownError
+from vlab.records import (
+    ArtifactManifest,
+    AssetRef,
+    BoardInfo,
+    CompileOptions,
+    Environment,
+    FileRef,
+    Latency,
+    Measurement,
+    ModelFormat,
+    ModelRef,
+    Numerics,
+    Percentile,
+    Plan,
+    Quality,
+    Result,
+    TensorSpec,
+    Toolchain,
+    Warmup,
+)
+from vlab.tracking import attach, finish_request, log_result, search, start_request, store_get, store_put, store_read
+from vlab.tracking.runs import metrics_of
+
+ZERO = "0" * 64
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """URL and directory of an MLflow server set up as a local lab's."""
+    home = tmp_path_factory.mktemp("mlflow")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
+    command += [
+        "--artifacts-destination",
+        str(home / "artifacts"),
+        "--workers",
+        "1",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=2).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail("MLflow did not start:\n" + (home / "log").read_text()[-2000:])
+                time.sleep(0.2)
+        yield url, home
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module", params=["server", "directory"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Each form of tracking URL in turn."""
+    if request.param == "directory":
+        return str(tmp_path_factory.mktemp("store"))
+    return str(request.getfixturevalue("server")[0])
+
+
+def a_result(request_id: str = "req-1", *, samples: tuple[int, ...] = (100, 101, 102), board: str = "rv64gc-0") -> Result:
+    """A small valid result."""
+    percentile = Percentile(value=101, lower=100, upper=102, confidence=0.99, n=len(samples), supported=True, needed=3)
+    missing = Percentile(value=None, lower=None, upper=None, confidence=0.99, n=len(samples), supported=False, needed=662)
+    numerics = Numerics(
+        reference="onnxruntime 1", inputs=4, max_abs_err=1e-6, tolerance=1e-3, rmse=1e-7, cosine=1.0, top1_agreement=1.0
+    )
+    model = ModelRef(name="digits", sha256=ZERO, format=ModelFormat.onnx, size_bytes=10)
+    plan = Plan.named("smoke")
+    tensor = TensorSpec(name="x", shape=(1, 64), dtype="float32")
+    manifest = ArtifactManifest(
+        model=model,
+        target="riscv/rv64gc-linux",
+        target_sha256=ZERO,
+        options=CompileOptions(),
+        toolchain=Toolchain(tvm="0.27", tvm_ffi="0.1", llvm="17", cc="gcc 12", compiling_sha256=ZERO),
+        executable="bench",
+        files=(FileRef(name="bench", sha256=ZERO, size_bytes=5),),
+        inputs=(tensor,),
+        outputs=(tensor,),
+        kernels=(),
+        arena_bytes=64,
+        workspace_bytes=0,
+        weights_bytes=128,
+        artifact_bytes=5,
+        numerics=numerics,
+    )
+    measurement = Measurement(
+        samples_ns=samples,
+        latency=Latency(
+            n=len(samples),
+            mean_ns=101.0,
+            std_ns=1.0,
+            mad_ns=1.0,
+            min_ns=100,
+            max_ns=102,
+            p50_ns=percentile,
+            p90_ns=percentile,
+            p99_ns=missing,
+            outlier_count=0,
+        ),
+        warmup=Warmup(count=10, duration_ns=1000, stable=True),
+        first_inference_ns=200,
+        load_ns=300,
+        clock_resolution_ns=1,
+        instructions_per_inference=12345,
+        ram_peak_bytes=None,
+        ram_peak_reason="emulated",
+        accuracy=0.96,
+        accuracy_inputs=360,
+        numerics=numerics,
+        outputs_sha256=ZERO,
+        quality=Quality.valid,
+        quality_reasons=("emulated",),
+    )
+    return Result(
+        request_id=request_id,
+        nonce=ZERO,
+        board=BoardInfo(name=board, partner="partner-a", target="riscv/rv64gc-linux", emulated=True),
+        environment=Environment(machine="x86_64", os="linux", cpu="c", emulator="qemu 7.2", load_avg_start=0, load_avg_end=0),
+        model=model,
+        manifest=manifest,
+        manifest_sha256=ZERO,
+        compile_bundle_sha256=ZERO,
+        dataset=FileRef(name="digits.npz", sha256=ZERO, size_bytes=1),
+        plan=plan,
+        plan_sha256=plan.digest(),
+        measurement=measurement,
+        started_on="2026-01-01T00:00:00Z",
+        finished_on="2026-01-01T00:00:05Z",
+    )
+
+
+def test_what_is_stored_comes_back(url: str, tmp_path: Path) -> None:
+    """The bytes fetched are the bytes stored, under a reference that depends on nothing but them and their name."""
+    data = os.urandom(3_000_000)
+    asset = store_put(data, "model.onnx", url=url)
+
+    assert f"mlflow-artifacts:/assets/{sha256(data).hexdigest()}/model.onnx" == asset.uri
+    assert data == store_get(asset, tmp_path, url=url).read_bytes()
+    assert data == store_read(asset, url=url)
+
+
+def test_storing_and_fetching_again_changes_nothing(url: str, tmp_path: Path) -> None:
+    """Both calls can be repeated, from bytes or from a file."""
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    first = store_put(source, "w.bin", url=url)
+    again = store_put(b"weights", "w.bin", url=url)
+
+    assert first == again
+    assert store_get(first, tmp_path / "in", url=url) == store_get(first, tmp_path / "in", url=url)
+
+
+@given(data=st.binary(max_size=300), name=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,30}\Z"))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_survive(tmp_path: Path, data: bytes, name: str) -> None:
+    """Law: store_read(store_put(data)) == data, the empty file included."""
+    assert data == store_read(store_put(data, name, url=str(tmp_path)), url=str(tmp_path))
+
+
+def test_empty_file_through_a_server(server: tuple[str, Path]) -> None:
+    """An empty file is a file."""
+    assert b"" == store_read(store_put(b"", "empty", url=server[0]), url=server[0])
+
+
+def test_tampered_asset_is_refused_and_repaired(server: tuple[str, Path], tmp_path: Path) -> None:
+    """Changed bytes of the same length never appear under the name; storing again repairs the copy."""
+    url, home = server
+    asset = store_put(b"honest bytes", "a.bin", url=url)
+    stored = home / "artifacts" / "assets" / asset.file.sha256 / "a.bin"
+    stored.write_bytes(b"forged bytes")
+    with pytest.raises(DigestMismatchError):
+        store_get(asset, tmp_path, url=url)
+
+    assert [] == list(tmp_path.iterdir())
+    store_put(b"honest bytes", "a.bin", url=url)
+    assert b"honest bytes" == store_read(asset, url=url)
+
+
+def test_longer_file_than_named_is_cut_off(server: tuple[str, Path], tmp_path: Path) -> None:
+    """A store that sends more than was named cannot fill the disk."""
+    url, home = server
+    asset = store_put(b"short", "b.bin", url=url)
+    (home / "artifacts" / "assets" / asset.file.sha256 / "b.bin").write_bytes(b"short" + bytes(1 << 20))
+    with pytest.raises(DigestMismatchError):
+        store_get(asset, tmp_path, url=url)
+
+
+def test_limits_and_names_are_checked_before_any_byte_moves(url: str, tmp_path: Path) -> None:
+    """An asset over the limit, a path as a name and a reference that does not fit its file are refused."""
+    asset = store_put(b"12345", "c.bin", url=url)
+    with pytest.raises(RefusedError, match="at most 4"):
+        store_get(asset, tmp_path, url=url, max_bytes=4)
+    for name in ("../x", "a/b", "", ".hidden", "a b", "x" * 129):
+        with pytest.raises(RefusedError, match="asset name"):
+            store_put(b"x", name, url=url)
+    for uri in ("file:///etc/passwd", asset.uri + "/../x", asset.uri.replace(asset.file.sha256, ZERO)):
+        with pytest.raises(RefusedError, match="asset reference"):
+            store_get(AssetRef(uri=uri, file=asset.file), tmp_path, url=url)
+    outside = FileRef(name="../../x", sha256=asset.file.sha256, size_bytes=5)
+    with pytest.raises(RefusedError, match="asset reference"):
+        store_get(AssetRef(uri=f"mlflow-artifacts:/assets/{asset.file.sha256}/../../x", file=outside), tmp_path, url=url)
+
+
+def test_missing_asset_is_named(url: str, tmp_path: Path) -> None:
+    """What the store does not have is refused with its digest, not retried."""
+    digest = sha256(b"never stored").hexdigest()
+    file = FileRef(name="n.bin", sha256=digest, size_bytes=12)
+    with pytest.raises(RefusedError, match=digest):
+        store_get(AssetRef(uri=f"mlflow-artifacts:/assets/{digest}/n.bin", file=file), tmp_path, url=url)
+
+
+def test_dead_server_is_found_quickly(tmp_path: Path) -> None:
+    """Every call to a server that is not there says so at once, as something to try again."""
+    url = f"http://127.0.0.1:{free_port()}"
+    start = time.monotonic()
+    with pytest.raises(ServiceDownError, match="vlab up"):
+        store_put(b"x", "x", url=url)
+    with pytest.raises(ServiceDownError):
+        start_request("r", url=url)
+    with pytest.raises(ServiceDownError):
+        search(url=url)
+
+    assert time.monotonic() - start < 5
+
+
+def test_every_figure_has_its_field_name() -> None:
+    """Metrics carry units; figures that are null are absent rather than zero."""
+    metrics = metrics_of(a_result())
+
+    assert 101.0 == metrics["latency_p50_ns"]
+    assert 100.0 == metrics["latency_p50_lower_ns"]
+    assert 12345.0 == metrics["instructions_per_inference"]
+    assert 128.0 == metrics["weights_bytes"]
+    assert "latency_p99_ns" not in metrics
+    assert "ram_peak_bytes" not in metrics
+
+
+def test_a_result_is_one_child_run_however_often_it_is_logged(url: str) -> None:
+    """A retry finds the run of the first attempt; another result of the same board is another run."""
+    parent = start_request("req-1", url=url, params={"model": "digits"})
+    first = log_result(parent, a_result(), url=url, files={"evidence.json": b"{}"}, tags={"vlab.bundle_sha256": ZERO})
+    again = log_result(parent, a_result(), url=url)
+    other = log_result(parent, a_result(samples=(5, 6, 7)), url=url)
+    finish_request(parent, url=url)
+
+    assert parent == start_request("req-1", url=url)
+    assert first == again != other
+    runs = search(url=url, tags={"vlab.kind": "board", "vlab.request_id": "req-1"})
+    assert {first, other} == {run.run_id for run in runs}
+    assert {parent} == {run.parent_run_id for run in runs}
+    logged = next(run for run in runs if run.run_id == first)
+    assert "FINISHED" == logged.status
+    assert metrics_of(a_result()).items() <= logged.metrics.items()
+    assert a_result().digest() == logged.tags["vlab.result_sha256"]
+    assert ZERO == logged.tags["vlab.bundle_sha256"]
+
+
+def test_evidence_can_be_attached_later(server: tuple[str, Path]) -> None:
+    """Files and tags are added to a finished run, and the exact bytes are kept."""
+    url, home = server
+    run = log_result(start_request("req-2", url=url), a_result("req-2"), url=url)
+    attach(run, url=url, files={"evidence.json": b'{"a": 1}'}, tags={"vlab.anchored": "true"})
+
+    kept = {path.name: path.read_bytes() for path in (home / "artifacts").rglob(f"*{run}*/artifacts/*")}
+    assert b'{"a": 1}' == kept["evidence.json"]
+    assert a_result("req-2").to_json() == kept["result.json"]
+    assert b"latency_ns\n100\n101\n102\n" == kept["latency_ns.csv"]
+    assert "true" == search(url=url, tags={"vlab.request_id": "req-2", "vlab.kind": "board"})[0].tags["vlab.anchored"]
+
+
+def test_quotes_cannot_reach_the_filter_language(url: str) -> None:
+    """A tag value that would end the quoted text is refused."""
+    with pytest.raises(RefusedError, match="quotes"):
+        search(url=url, tags={"vlab.request_id": "x' or tags.a = 'b"})

@@ -53,7 +53,6 @@ def run_limited(
         LimitError: it ran longer than `timeout_s`.
         MissingToolError: there is no such program.
     """
-
     words = [str(word) for word in argv]
     try:
         process = subprocess.Popen(

@@ -241,7 +241,9 @@ class Measurement(Record):
     """One benchmark of one artifact on one board."""
 
     samples_ns: tuple[int, ...] = Field(description="every measured latency in order, on the device's monotonic clock")
-    stride: int = Field(default=1, ge=1, description="one of every `stride` inferences was timed, fixed before the first sample")
+    stride: int = Field(
+        default=1, ge=1, description="one of every `stride` inferences was timed, fixed before the first sample"
+    )
     latency: Latency
     warmup: Warmup
     first_inference_ns: int = Field(ge=0)

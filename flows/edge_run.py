@@ -1,0 +1,59 @@
+"""The edge run: beside a board, on the partner's own worker."""
+
+from blocks.board import Board as BoardBlock
+from prefect import State, flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.concurrency.sync import concurrency
+from prefect.states import Completed, Failed
+
+from tasks.deliver import deliver
+from tasks.deploy import deploy
+from tasks.measure import measure
+from tasks.run_on_board import RECORD_KEY
+from tasks.sign import sign_benchmark
+from vlab.errors import TransientError, VlabError
+from vlab.records import Board, Job, JobOutcome
+from vlab.settings import Settings
+
+
+@flow(name="edge_run", flow_run_name="{board}")
+def edge_run(board: str, jobs: list[Job]) -> State[None]:
+    """Verify, deploy, measure and sign each job on one board; report digests.
+
+    Args:
+        board: name of the board's block.
+        jobs: what to do, in order; a job that fails does not stop the next one.
+    """
+    known = BoardBlock.load(board).get_board()
+    outcomes = [run_job(job, known) for job in jobs]
+    create_table_artifact(
+        key=RECORD_KEY,
+        table=[{"job": o.job_id, "status": o.error or o.pending or "done", "outcome": o.model_dump_json()} for o in outcomes],
+        description=f"{len(jobs)} jobs on {board}",
+    )
+    failed = [o for o in outcomes if o.error or o.pending]
+    if failed:
+        return Failed(message="; ".join(o.error or f"pending: {o.pending}" for o in failed))
+    return Completed(message=f"{len(jobs)} measured and signed")
+
+
+def run_job(job: Job, board: Board) -> JobOutcome:
+    """One job, from wherever it was left: a measurement that is in the spool is not taken again."""
+    spool = Settings.from_environment().home / "spool" / job.job_id
+    result = spool / "result.json"
+    try:
+        if not result.exists():
+            with concurrency(f"board-{board.name}", occupy=1, timeout_seconds=600, lease_duration=60, strict=True):
+                artifact = deploy(job, board.target, spool / "inputs")
+                measure(job, board, artifact, spool)
+        bundle = sign_benchmark(spool, board.partner)
+        return deliver(job, result, bundle)
+    except TransientError as error:
+        if not result.exists():
+            get_run_logger().exception("nothing was measured")
+            return JobOutcome(job_id=job.job_id, error=str(error))
+        get_run_logger().warning("the measurement is kept in the spool: %s", error)
+        return JobOutcome(job_id=job.job_id, pending=str(error))
+    except VlabError as error:
+        get_run_logger().error("%s", error)  # a refusal is an answer; its traceback says nothing
+        return JobOutcome(job_id=job.job_id, error=str(error))

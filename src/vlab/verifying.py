@@ -1,0 +1,278 @@
+"""From a result back to its model, the ledger and the chain: every check of an evidence file, failing closed.
+
+The order is that of docs/verifying.md. A check that needs an earlier one is not run when that one failed, and counts as failed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from math import isclose
+from pathlib import Path
+
+from vlab import anchoring, merkle, provenance, signing, statistics
+from vlab.errors import EvidenceError, TransientError, VlabError
+from vlab.records import (
+    Evidence,
+    Identity,
+    Inclusion,
+    LabProfile,
+    Latency,
+    LogHead,
+    Result,
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verification."""
+
+    name: str
+    """What was checked, in words."""
+    code: str
+    """Stable reason code of this check, such as BENCHMARK_SIGNATURE."""
+    passed: bool | None
+    """None: not checked, because it was asked so or because an earlier check failed."""
+    detail: str
+    """What was found."""
+
+
+@dataclass
+class Verification:
+    """All checks of one evidence file."""
+
+    checks: list[Check] = field(default_factory=list)
+    result: Result | None = None
+    """The verified result; None unless every check that ran has passed."""
+    embedded: bool = False
+    """The trust root is a local development instance: one operator holds every key."""
+
+    @property
+    def failed(self) -> Check | None:
+        """The first failed check."""
+        return next((check for check in self.checks if check.passed is False), None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every check ran and passed."""
+        return all(check.passed for check in self.checks)
+
+
+def verify_evidence(data: bytes, profile_path: Path, *, offline: bool = False, production: bool = False) -> Verification:
+    """Run every check on an evidence file's bytes.
+
+    Args:
+        data: the file.
+        profile_path: the pinned lab profile (lab.json).
+        offline: leave out the checks that ask the chain; they are then reported as not checked.
+        production: refuse an embedded (development) trust root.
+
+    Raises:
+        TransientError: the chain does not answer; nothing can be said about the anchor.
+        EvidenceError: the lab profile itself is unreadable.
+    """
+    profile = read_profile(profile_path)
+    return _Verifier(profile, profile_path.parent / profile.trust_config, offline=offline, production=production).run(data)
+
+
+def read_profile(path: Path) -> LabProfile:
+    """The lab profile in a file.
+
+    Raises:
+        EvidenceError: there is no such file, or it is not a lab profile.
+    """
+    try:
+        return LabProfile.from_json(path.read_bytes())
+    except OSError as error:
+        raise EvidenceError(
+            f"no lab profile at {path} ({error.strerror}); name the lab's with --profile, or start a local lab with: vlab up"
+        ) from error
+
+
+class _StopError(Exception):
+    """The remaining checks depend on the one that failed."""
+
+
+class _Verifier:
+    def __init__(self, profile: LabProfile, trust_config: Path, *, offline: bool, production: bool) -> None:
+        self.profile = profile
+        self.trust_config = trust_config
+        self.offline = offline
+        self.production = production
+        self.verification = Verification()
+
+    def run(self, data: bytes) -> Verification:
+        with suppress(_StopError):
+            self._run(data)
+        ran = {check.code for check in self.verification.checks}
+        self.verification.checks += [
+            Check(name, code, None, "not checked: an earlier check failed") for code, name in CHECKS if code not in ran
+        ]
+        return self.verification
+
+    def _run(self, data: bytes) -> None:
+        with self._check("FORMAT") as found:
+            evidence = Evidence.from_json(data)
+            if evidence.to_json() != data:
+                raise EvidenceError("the file is not in canonical form, so some byte of it is not what the lab wrote")
+            result = Result.from_json(evidence.result)
+            found(f"{evidence.format}, board {result.board.name} of {result.board.partner}")
+        with self._check("TRUST") as found:
+            embedded = signing.trust_is_embedded(self.trust_config)
+            self.verification.embedded = embedded
+            if embedded and (self.production or self.profile.trust != "embedded"):
+                raise EvidenceError("the trust root is an embedded development instance; production verification refuses it")
+            found("embedded instance: development only, one operator holds every key" if embedded else "production instance")
+        compiled = self._bundle("COMPILE", evidence.compile_bundle, self.profile.lab_identity)
+        worker = self.profile.worker_identities.get(result.board.partner)
+        measured = self._bundle("BENCHMARK", evidence.benchmark_bundle, worker)
+        self._statements(evidence, result, compiled, measured)
+        self._links(evidence, result)
+        with self._check("STATISTICS") as found:
+            check_statistics(result)
+            found(f"{len(result.measurement.samples_ns)} raw samples give the stated figures")
+        self._ledger(evidence)
+        if self.offline:
+            self._add("ANCHOR", None, "not checked: --offline")
+        else:
+            with self._check("ANCHOR") as found:
+                anchoring.check_anchor(evidence.anchor, self.profile.chain)
+                found(
+                    f"block {evidence.anchor.block_number} of chain {evidence.anchor.chain_id}, contract {evidence.anchor.contract}"
+                )
+        self.verification.result = result
+
+    def _bundle(self, step: str, bundle: str, identity: Identity | None) -> bytes:
+        """Signature and identity are two lines, because they are two questions."""
+        if identity is None:
+            self._add(f"{step}_SIGNATURE", None, "not checked: nobody to expect")
+            with self._check(f"{step}_IDENTITY"):
+                known = ", ".join(sorted(self.profile.worker_identities))
+                raise EvidenceError(f"the lab profile knows no worker of this partner; it knows those of {known}")
+        try:
+            payload = signing.verify_bundle(bundle.encode(), self.trust_config, identity)
+        except signing.BundleError as error:
+            if error.code != "IDENTITY":
+                self._add(f"{step}_SIGNATURE", False, str(error))
+                raise _StopError from error
+            self._add(f"{step}_SIGNATURE", True, SIGNATURE_HOLDS)
+            self._add(f"{step}_IDENTITY", False, str(error))
+            raise _StopError from error
+        self._add(f"{step}_SIGNATURE", True, SIGNATURE_HOLDS)
+        self._add(f"{step}_IDENTITY", True, identity.san)
+        return payload
+
+    def _statements(self, evidence: Evidence, result: Result, compiled: bytes, measured: bytes) -> None:
+        with self._check("COMPILE_STATEMENT") as found:
+            statement = provenance.read_statement(compiled, provenance.COMPILE_PREDICATE)
+            manifest = result.manifest.to_json()
+            _expect_equal("digest of the manifest in the result", sha256(manifest).hexdigest(), result.manifest_sha256)
+            for name, digest in [
+                ("manifest.json", result.manifest_sha256),
+                *((f.name, f.sha256) for f in result.manifest.files),
+            ]:
+                if digest not in statement.digests:
+                    raise EvidenceError(f"{name} with sha256 {digest} is not a subject of the compile statement")
+            provenance.check_compile(statement, result.manifest)
+            found(f"SLSA provenance of {len(statement.subjects)} files, model {result.model.sha256[:12]}…")
+        with self._check("BENCHMARK_STATEMENT") as found:
+            statement = provenance.read_statement(measured, provenance.BENCHMARK_PREDICATE)
+            digest = sha256(evidence.result.encode()).hexdigest()
+            for name, expected in [
+                ("result.json", digest),
+                ("artifact", result.manifest_sha256),
+                ("model", result.model.sha256),
+            ]:
+                if expected not in statement.digests:
+                    raise EvidenceError(f"{name} with sha256 {expected} is not a subject of the benchmark statement")
+            provenance.check_benchmark(statement, result, samples_root=samples_root(result))
+            found(f"result.json {digest[:12]}…, nonce {result.nonce[:12]}…")
+
+    def _links(self, evidence: Evidence, result: Result) -> None:
+        with self._check("LINKS") as found:
+            _expect_equal(
+                "digest of the compile bundle",
+                sha256(evidence.compile_bundle.encode()).hexdigest(),
+                result.compile_bundle_sha256,
+            )
+            _expect_equal("digest of the plan", result.plan.digest(), result.plan_sha256)
+            _expect_equal("model of the artifact", result.manifest.model.sha256, result.model.sha256)
+            _expect_equal("target of the artifact", result.manifest.target, result.board.target)
+            found("result → artifact → compile → model")
+
+    def _ledger(self, evidence: Evidence) -> None:
+        head = evidence.anchor.head
+        with self._check("LEDGER") as found:
+            _expect_equal("ledger", head.origin, self.profile.ledger_origin)
+            if evidence.compile_inclusion.index >= evidence.benchmark_inclusion.index:
+                raise EvidenceError("the benchmark stands in the ledger before the compile it ran")
+            _check_inclusion("compile", evidence.compile_bundle, evidence.compile_inclusion, head)
+            _check_inclusion("benchmark", evidence.benchmark_bundle, evidence.benchmark_inclusion, head)
+            found(f"leaves {evidence.compile_inclusion.index} and {evidence.benchmark_inclusion.index} of {head.size}")
+
+    @contextmanager
+    def _check(self, code: str) -> Iterator[Callable[[str], None]]:
+        """Turn what the block found, or how it failed, into a line."""
+        notes: list[str] = []
+        try:
+            yield notes.append
+        except TransientError:
+            raise
+        except VlabError as error:
+            self._add(code, False, str(error))
+            raise _StopError from error
+        self._add(code, True, " ".join(notes))
+
+    def _add(self, code: str, passed: bool | None, detail: str) -> None:
+        self.verification.checks.append(Check(dict(CHECKS)[code], code, passed, detail))
+
+
+CHECKS = (
+    ("FORMAT", "evidence file"),
+    ("TRUST", "trust root"),
+    ("COMPILE_SIGNATURE", "compile bundle: signature, certificate, time, log"),
+    ("COMPILE_IDENTITY", "compile bundle: signed by the lab"),
+    ("BENCHMARK_SIGNATURE", "benchmark bundle: signature, certificate, time, log"),
+    ("BENCHMARK_IDENTITY", "benchmark bundle: signed by the partner's worker"),
+    ("COMPILE_STATEMENT", "compile statement names this artifact and model"),
+    ("BENCHMARK_STATEMENT", "benchmark statement names this result"),
+    ("LINKS", "result leads back to its model"),
+    ("STATISTICS", "figures follow from the raw samples"),
+    ("LEDGER", "both bundles are in the ledger"),
+    ("ANCHOR", "ledger head is final on the pinned chain"),
+)
+"""Every check in order: reason code, what it says."""
+
+SIGNATURE_HOLDS = "holds, with timestamp and transparency-log proof"
+
+
+def samples_root(result: Result) -> str:
+    """RFC 6962 root over the raw samples, each an 8-byte big-endian leaf."""
+    return merkle.root([merkle.leaf_hash(sample.to_bytes(8, "big")) for sample in result.measurement.samples_ns]).hex()
+
+
+def check_statistics(result: Result) -> None:
+    """Compute every figure again from the raw samples.
+
+    Raises:
+        EvidenceError: a figure differs.
+    """
+    stated = result.measurement.latency
+    computed = statistics.latency(result.measurement.samples_ns, result.plan.confidence)
+    for name in Latency.model_fields:
+        left, right = getattr(stated, name), getattr(computed, name)
+        same = isclose(left, right, rel_tol=1e-9, abs_tol=1e-9) if isinstance(right, float) else left == right
+        if not same:
+            raise EvidenceError(f"{name} is stated as {left}, the raw samples give {right}")
+
+
+def _check_inclusion(what: str, bundle: str, inclusion: Inclusion, head: LogHead) -> None:
+    leaf = merkle.leaf_hash(sha256(bundle.encode()).digest())
+    hashes = [bytes.fromhex(value) for value in inclusion.hashes]
+    if not merkle.verify_inclusion(bytes.fromhex(head.root), leaf, inclusion.index, head.size, hashes):
+        raise EvidenceError(f"the {what} bundle is not leaf {inclusion.index} of the ledger with root {head.root[:12]}…")
+
+
+def _expect_equal(what: str, got: str, expected: str) -> None:
+    if got != expected:
+        raise EvidenceError(f"{what} is {got}, expected {expected}")

@@ -1,0 +1,65 @@
+"""Compile a request's model for one target."""
+
+from pathlib import Path
+
+from blocks.tracking import Tracking
+from prefect import State, get_run_logger, task
+from prefect.states import Completed
+
+from tasks.retrying import transient
+from vlab import compiling, targets, tracking
+from vlab.errors import RefusedError
+from vlab.records import AssetRef, Record, Request, Sha256, UtcTime, utc_now
+from vlab.settings import Settings
+
+
+class Compiled(Record):
+    """An artifact in the store, with what its statement needs."""
+
+    target: str
+    directory: str
+    manifest_sha256: Sha256
+    artifact: AssetRef
+    cached: bool
+    started_on: UtcTime
+    finished_on: UtcTime
+
+
+@task(task_run_name="compile-{target}", tags=["compile"], retries=1, retry_delay_seconds=2, retry_condition_fn=transient)
+def compile_model(request: Request, target: str) -> "Compiled | State[Compiled]":
+    """Compile, or take the artifact out of the compile cache; put it into the store by digest."""
+    settings = Settings.from_environment()
+    journal = settings.runs / request.request_id
+    started = utc_now()
+    done = compiling.compile_model(
+        _only_file(journal / "model"),
+        targets.load(target),
+        cache=settings.compile_cache,
+        options=request.options,
+        probe_inputs=_only_file(journal / "dataset"),
+    )
+    archive = compiling.pack(done.directory)
+    compiled = Compiled(
+        target=target,
+        directory=str(done.directory),
+        manifest_sha256=done.manifest_sha256,
+        artifact=tracking.store_put(archive, f"{target.replace('/', '-')}.tar", url=Tracking.load("lab").url),
+        cached=done.cached,
+        started_on=started,
+        finished_on=utc_now(),
+    )
+    get_run_logger().info(
+        "%s: artifact %s%s, %.1f s",
+        target,
+        done.manifest_sha256[:12],
+        " from the compile cache" if done.cached else "",
+        done.duration_ns / 1e9,
+    )
+    return Completed(name="Cached", data=compiled) if done.cached else compiled
+
+
+def _only_file(folder: Path) -> Path:
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    if len(files) != 1:
+        raise RefusedError(f"{folder} holds {len(files)} files, expected one; start a new request")
+    return files[0]

@@ -1,0 +1,23 @@
+"""Hand a finished measurement over to the lab."""
+
+from pathlib import Path
+
+from blocks.tracking import Tracking
+from prefect import get_run_logger, task
+
+from tasks.retrying import transient
+from vlab import tracking
+from vlab.records import Job, JobOutcome
+
+
+@task(retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+def deliver(job: Job, result: Path, bundle: Path) -> JobOutcome:
+    """Put result and bundle into the artifact store; returns where they are."""
+    store = Tracking.load("lab").url
+    outcome = JobOutcome(
+        job_id=job.job_id,
+        result=tracking.store_put(result, result.name, url=store),
+        benchmark_bundle=tracking.store_put(bundle, bundle.name, url=store),
+    )
+    get_run_logger().info("delivered %s", outcome.result.file.sha256[:12] if outcome.result else "nothing")
+    return outcome

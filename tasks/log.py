@@ -1,0 +1,34 @@
+"""Log a board's result to MLflow."""
+
+from blocks.tracking import Tracking
+from prefect import get_run_logger, task
+
+from tasks.retrying import transient
+from vlab import tracking
+from vlab.journal import Journal
+from vlab.records import AssetRef, Request, Result
+from vlab.settings import Settings
+
+
+@task(task_run_name="log-{board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+def log_result(request: Request, board: str) -> str:
+    """One child run for one board, however often it is tried; returns the MLflow run id."""
+    journal = Journal(Settings.from_environment().runs / request.request_id / "boards" / board)
+    result = Result.from_json(journal.path("result.json").read_bytes())
+    run_id = tracking.log_result(
+        request.tracking_run_id,
+        result,
+        [journal.path("result.json"), journal.path("benchmark.sigstore.json")],
+        url=Tracking.load("lab").url,
+    )
+    get_run_logger().info("%s: logged to MLflow run %s", board, run_id)
+    return run_id
+
+
+@task(task_run_name="attach-evidence-{board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+def attach_evidence(request: Request, board: str, run_id: str) -> AssetRef:
+    """Put a board's evidence file into the store and beside its metrics."""
+    path = Settings.from_environment().runs / request.request_id / "boards" / board / "evidence.json"
+    url = Tracking.load("lab").url
+    tracking.attach(run_id, path, url=url)
+    return tracking.store_put(path, f"{board}.evidence.json", url=url)

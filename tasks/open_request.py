@@ -1,0 +1,71 @@
+"""Write down what was asked for, before anything runs."""
+
+import json
+import secrets
+from pathlib import Path
+from uuid import uuid4
+
+from blocks.tracking import Tracking
+from prefect import get_run_logger, task
+
+from tasks.retrying import transient
+from vlab import compiling, measuring, tracking
+from vlab.errors import ModelError
+from vlab.journal import Journal
+from vlab.records import AssetRef, Board, CompileOptions, Plan, Request, utc_now
+from vlab.settings import Settings
+
+
+@task(retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+def open_request(model: str, dataset: str, boards: list[Board], plan: str, options: CompileOptions, request_id: str) -> Request:
+    """Fetch model and data set into the request's journal and give it its nonces; an opened request is taken as it is."""
+    request_id = request_id or f"r-{uuid4().hex[:12]}"
+    journal = Journal(Settings.from_environment().runs / request_id)
+    if known := journal.read("request.json"):
+        return Request.from_json(known)
+    store = Tracking.load("lab").url
+    model_path, model_asset = _fetch(model, journal.path("model"), store)
+    reference = compiling.inspect_model(model_path)
+    if dataset:
+        dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store)
+    else:
+        dataset_path = journal.write("dataset/random.npz", measuring.random_inputs(model_path, options.shapes))
+        dataset_asset = tracking.store_put(dataset_path, dataset_path.name, url=store)
+    inputs, labels = measuring.load_dataset(dataset_path)
+    outputs = journal.write("reference.npz", measuring.reference_outputs(model_path, inputs))
+    request = Request(
+        request_id=request_id,
+        model=reference,
+        model_asset=model_asset,
+        targets=tuple(sorted({board.target for board in boards})),
+        dataset=dataset_asset,
+        reference=tracking.store_put(outputs, outputs.name, url=store),
+        plan=Plan.named(plan),
+        options=options,
+        nonces={board.name: secrets.token_hex(32) for board in boards},
+        tracking_run_id=tracking.start_request(request_id, reference, Plan.named(plan), url=store),
+        requested_on=utc_now(),
+    )
+    journal.write("request.json", request.to_json())
+    get_run_logger().info(
+        "request %s: model %s, %d inputs%s",
+        request_id,
+        reference.sha256[:12],
+        len(inputs),
+        "" if labels is None else ", labelled",
+    )
+    return request
+
+
+def _fetch(source: str, into: Path, store: str) -> tuple[Path, AssetRef]:
+    """A file of the lab's machine, or an asset handed over by the client as JSON; either way a copy in the journal."""
+    if source.startswith("{"):
+        asset = AssetRef.model_validate(json.loads(source))
+        return tracking.store_get(asset, into, url=store), asset
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ModelError(
+            f"there is no file {source} on the lab's machine; give a path there, or hand it in with `vlab benchmark`"
+        )
+    asset = tracking.store_put(path, path.name, url=store)
+    return tracking.store_get(asset, into, url=store), asset

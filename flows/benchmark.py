@@ -29,7 +29,10 @@ RECORD_KEY = "benchmark-record"
 TargetChoice = Annotated[str, Field(json_schema_extra={"enum": sorted(kinds.known())})]
 
 
-@flow(name="benchmark", flow_run_name="benchmark-{request_id}", task_runner=ThreadPoolTaskRunner(max_workers=8))
+RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
+
+
+@flow(name="benchmark", flow_run_name="benchmark-{request_id}", task_runner=RUNNER)
 def benchmark(
     model: str,
     targets: list[TargetChoice] = ["riscv/rv64gc-linux", "arm/aarch64-linux"],  # noqa: B006  # never changed; shown in the form
@@ -79,8 +82,8 @@ def benchmark(
 
 def _start(request: Request, board: Board) -> list[PrefectFuture[Any]]:
     """Compile, sign and run on the board; each waits for the one before, boards run side by side."""
-    compiled = compile_model.submit(request, board.target)
-    bundle = sign_compile.submit(request, compiled)
+    compiled: Any = compile_model.submit(request, board.target)
+    bundle: Any = sign_compile.submit(request, compiled)
     return [compiled, bundle, run_on_board.submit(request, board, compiled, bundle)]
 
 
@@ -98,8 +101,8 @@ def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tu
     """Log, anchor and attach what was delivered; a service that is down leaves its step pending and loses nothing."""
     if not boards:
         return {}, None
-    logs = {board: log_result.submit(request, board) for board in boards}
-    anchored = anchor.submit(request, boards)
+    logs: dict[str, Any] = {board: log_result.submit(request, board) for board in boards}
+    anchored: Any = anchor.submit(request, boards)
     evidence = {board: attach_evidence.submit(request, board, logs[board], wait_for=[anchored]) for board in boards}
     for board in boards:
         for step, future in (("log", logs[board]), ("anchor", anchored), ("attach evidence", evidence[board])):

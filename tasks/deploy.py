@@ -20,15 +20,10 @@ def deploy(job: Job, target: str, into: Path) -> Path:
     profile = verifying.read_profile(settings.profile)
     bundle = tracking.store_get(job.compile_bundle, into, url=store).read_bytes()
     payload = signing.verify_bundle(bundle, settings.home / profile.trust_config, profile.lab_identity)
-    statement = provenance.read_statement(payload, provenance.COMPILE_PREDICATE)
-    if job.manifest_sha256 not in statement.digests:
-        raise DeployError(
-            f"artifact {job.manifest_sha256} is not what the lab signed; the compile bundle names {sorted(statement.digests)}; "
-            "nothing was executed"
-        )
+    statement = provenance.read_statement(payload, provenance.SLSA_PROVENANCE)
     archive = tracking.store_get(job.artifact, into, url=store)
     manifest = deploying.unpack(archive.read_bytes(), job.manifest_sha256, into / "artifact")
-    provenance.check_compile(statement, manifest)
+    provenance.check_compile_statement(statement, manifest, job.manifest_sha256)
     if manifest.target != target:
         raise DeployError(f"the artifact is for {manifest.target}, this board is a {target}; nothing was executed")
     if manifest.model != job.model:

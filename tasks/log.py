@@ -15,12 +15,9 @@ def log_result(request: Request, board: str) -> str:
     """One child run for one board, however often it is tried; returns the MLflow run id."""
     journal = Journal(Settings.from_environment().runs / request.request_id / "boards" / board)
     result = Result.from_json(journal.path("result.json").read_bytes())
-    run_id = tracking.log_result(
-        request.tracking_run_id,
-        result,
-        [journal.path("result.json"), journal.path("benchmark.sigstore.json")],
-        url=Tracking.load("lab").url,
-    )
+    bundle = journal.path("benchmark.sigstore.json")
+    url = Tracking.load("lab").url
+    run_id = tracking.log_result(request.tracking_run_id, result, url=url, files={bundle.name: bundle})
     get_run_logger().info("%s: logged to MLflow run %s", board, run_id)
     return run_id
 
@@ -30,5 +27,5 @@ def attach_evidence(request: Request, board: str, run_id: str) -> AssetRef:
     """Put a board's evidence file into the store and beside its metrics."""
     path = Settings.from_environment().runs / request.request_id / "boards" / board / "evidence.json"
     url = Tracking.load("lab").url
-    tracking.attach(run_id, path, url=url)
+    tracking.attach(run_id, url=url, files={path.name: path})
     return tracking.store_put(path, f"{board}.evidence.json", url=url)

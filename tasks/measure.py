@@ -2,6 +2,8 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
+from uuid import UUID
 
 from blocks.tracking import Tracking
 from prefect import get_run_logger, task
@@ -22,7 +24,7 @@ def measure(job: Job, board: Board, artifact: Path, spool: Path) -> Path:
     manifest = ArtifactManifest.from_json((artifact / "manifest.json").read_bytes())
     inputs, labels = measuring.load_dataset(tracking.store_get(job.dataset, spool / "inputs", url=store))
     reference = measuring.load_reference(tracking.store_get(job.reference, spool / "inputs", url=store))
-    bar = create_progress_artifact(progress=0.0, key="measuring", description=f"measuring on {board.name}")
+    bar = cast("UUID", create_progress_artifact(progress=0.0, key="measuring", description=f"measuring on {board.name}"))
 
     def progress(stage: str, fraction: float) -> None:
         log.info("%s: %s %d %%", board.name, stage, round(100 * fraction))

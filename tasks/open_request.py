@@ -43,7 +43,12 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
         plan=Plan.named(plan),
         options=options,
         nonces={board.name: secrets.token_hex(32) for board in boards},
-        tracking_run_id=tracking.start_request(request_id, reference, Plan.named(plan), url=store),
+        tracking_run_id=tracking.start_request(
+            request_id,
+            url=store,
+            params={"model": reference.name, "plan": plan, "boards": " ".join(board.name for board in boards)},
+            tags={"vlab.model_sha256": reference.sha256, "vlab.dataset_sha256": dataset_asset.file.sha256},
+        ),
         requested_on=utc_now(),
     )
     journal.write("request.json", request.to_json())

@@ -1,10 +1,10 @@
 """Start an edge run through a partner's work pool, wait for it, and bring its results into the request's journal."""
 
 import json
+from typing import cast
 
 from blocks.tracking import Tracking
 from prefect import get_run_logger, runtime, task
-from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
@@ -37,13 +37,16 @@ def run_on_board(
         reference=request.reference,
         plan=request.plan,
     )
-    run = run_deployment(
-        f"edge_run/{board.partner}",
-        parameters={"board": board.name, "jobs": [job.model_dump(mode="json")]},
-        idempotency_key=f"{runtime.flow_run.id}:{runtime.flow_run.run_count}:{board.name}",
-        tags=[f"board:{board.name}", f"request:{request.request_id}"],
-        timeout=timeout_s,
-        poll_interval=0.5,
+    run = cast(
+        "FlowRun",
+        run_deployment(
+            f"edge_run/{board.partner}",
+            parameters={"board": board.name, "jobs": [job.model_dump(mode="json")]},
+            idempotency_key=f"{runtime.flow_run.id}:{runtime.flow_run.run_count}:{board.name}",
+            tags=[f"board:{board.name}", f"request:{request.request_id}"],
+            timeout=timeout_s,
+            poll_interval=0.5,
+        ),
     )
     outcome = next((o for o in _read_outcomes(run) if o.job_id == job.job_id), None)
     if outcome is None:
@@ -69,7 +72,7 @@ def run_on_board(
 def _read_outcomes(run: FlowRun) -> list[JobOutcome]:
     """What the edge run wrote into its record artifact; nothing where it wrote none."""
     with get_client(sync_client=True) as client:
-        found: list[Artifact] = client.read_artifacts(
+        found = client.read_artifacts(
             artifact_filter=ArtifactFilter(
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[RECORD_KEY])
             )

@@ -40,7 +40,7 @@ def sign_benchmark(spool: Path, signer: str) -> Path:
     if journal.read("benchmark.sigstore.json") is None:
         data = journal.path("result.json").read_bytes()
         result = Result.from_json(data)
-        statement = provenance.benchmark_statement(result, data, samples_root=verifying.samples_root(result))
+        statement = provenance.benchmark_statement(result, data, verifying.samples_root(result))
         journal.write("benchmark.sigstore.json", Signer.load(signer).get_signer().sign(statement))
         get_run_logger().info("benchmark statement signed")
     return journal.path("benchmark.sigstore.json")

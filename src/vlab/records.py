@@ -298,6 +298,11 @@ class Board(Record):
         return self.info.name
 
     @property
+    def partner(self) -> str:
+        """Who lends it."""
+        return self.info.partner
+
+    @property
     def target(self) -> str:
         """The kind of board."""
         return self.info.target

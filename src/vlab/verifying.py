@@ -126,8 +126,8 @@ class _Verifier:
         compiled = self._bundle("COMPILE", evidence.compile_bundle, self.profile.lab_identity)
         worker = self.profile.worker_identities.get(result.board.partner)
         measured = self._bundle("BENCHMARK", evidence.benchmark_bundle, worker)
-        self._statements(evidence, result, compiled, measured)
         self._links(evidence, result)
+        self._statements(evidence, result, compiled, measured)
         with self._check("STATISTICS") as found:
             check_statistics(result)
             found(f"{len(result.measurement.samples_ns)} raw samples give the stated figures")
@@ -137,9 +137,8 @@ class _Verifier:
         else:
             with self._check("ANCHOR") as found:
                 anchoring.check_anchor(evidence.anchor, self.profile.chain)
-                found(
-                    f"block {evidence.anchor.block_number} of chain {evidence.anchor.chain_id}, contract {evidence.anchor.contract}"
-                )
+                anchor = evidence.anchor
+                found(f"block {anchor.block_number} of chain {anchor.chain_id}, contract {anchor.contract}")
         self.verification.result = result
 
     def _bundle(self, step: str, bundle: str, identity: Identity | None) -> bytes:
@@ -164,32 +163,18 @@ class _Verifier:
 
     def _statements(self, evidence: Evidence, result: Result, compiled: bytes, measured: bytes) -> None:
         with self._check("COMPILE_STATEMENT") as found:
-            statement = provenance.read_statement(compiled, provenance.COMPILE_PREDICATE)
-            manifest = result.manifest.to_json()
-            _expect_equal("digest of the manifest in the result", sha256(manifest).hexdigest(), result.manifest_sha256)
-            for name, digest in [
-                ("manifest.json", result.manifest_sha256),
-                *((f.name, f.sha256) for f in result.manifest.files),
-            ]:
-                if digest not in statement.digests:
-                    raise EvidenceError(f"{name} with sha256 {digest} is not a subject of the compile statement")
-            provenance.check_compile(statement, result.manifest)
+            statement = provenance.read_statement(compiled, provenance.SLSA_PROVENANCE)
+            provenance.check_compile_statement(statement, result.manifest, result.manifest_sha256)
             found(f"SLSA provenance of {len(statement.subjects)} files, model {result.model.sha256[:12]}…")
         with self._check("BENCHMARK_STATEMENT") as found:
-            statement = provenance.read_statement(measured, provenance.BENCHMARK_PREDICATE)
-            digest = sha256(evidence.result.encode()).hexdigest()
-            for name, expected in [
-                ("result.json", digest),
-                ("artifact", result.manifest_sha256),
-                ("model", result.model.sha256),
-            ]:
-                if expected not in statement.digests:
-                    raise EvidenceError(f"{name} with sha256 {expected} is not a subject of the benchmark statement")
-            provenance.check_benchmark(statement, result, samples_root=samples_root(result))
-            found(f"result.json {digest[:12]}…, nonce {result.nonce[:12]}…")
+            data = evidence.result.encode()
+            statement = provenance.read_statement(measured, provenance.EDGE_BENCHMARK)
+            provenance.check_benchmark_statement(statement, result, data, samples_root(result))
+            found(f"result.json {sha256(data).hexdigest()[:12]}…, nonce {result.nonce[:12]}…")
 
     def _links(self, evidence: Evidence, result: Result) -> None:
         with self._check("LINKS") as found:
+            _expect_equal("digest of the manifest", sha256(result.manifest.to_json()).hexdigest(), result.manifest_sha256)
             _expect_equal(
                 "digest of the compile bundle",
                 sha256(evidence.compile_bundle.encode()).hexdigest(),
@@ -234,9 +219,9 @@ CHECKS = (
     ("COMPILE_IDENTITY", "compile bundle: signed by the lab"),
     ("BENCHMARK_SIGNATURE", "benchmark bundle: signature, certificate, time, log"),
     ("BENCHMARK_IDENTITY", "benchmark bundle: signed by the partner's worker"),
+    ("LINKS", "result leads back to its model"),
     ("COMPILE_STATEMENT", "compile statement names this artifact and model"),
     ("BENCHMARK_STATEMENT", "benchmark statement names this result"),
-    ("LINKS", "result leads back to its model"),
     ("STATISTICS", "figures follow from the raw samples"),
     ("LEDGER", "both bundles are in the ledger"),
     ("ANCHOR", "ledger head is final on the pinned chain"),

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 REFUSED, UNANSWERED, MISSING, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+EPILOG = """\b
+Exit codes: 0 done and verified, 1 refused, 2 wrong command line,
+3 a service does not answer, 4 something is missing on this machine,
+5 ended with a part pending or failed, 130 interrupted."""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="vlab")
 def vlab() -> None:
-    r"""Benchmark AI models on partners' boards, as evidence that anyone can verify.
-
-    \b
-    Exit codes: 0 done and verified, 1 refused, 2 wrong command line, 3 a service does not
-    answer, 4 something is missing on this machine, 5 ended with a part pending or failed.
-    """
+    """Benchmark AI models on partners' boards, as evidence that anyone can verify."""
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def benchmark(
     profile: Path | None,
     as_json: bool,
 ) -> None:
-    """Compile MODEL for each target, measure it on the partners' boards, and bring back evidence."""
+    """Measure MODEL on partners' boards and bring back evidence."""
     from vlab.client import Lab
 
     lab = Lab(profile)
@@ -113,7 +114,7 @@ def benchmark(
 @lab_profile
 @as_json
 def resume(request_id: str, out: Path, profile: Path | None, as_json: bool) -> None:
-    """Finish what is pending of a run; what was measured is not measured again."""
+    """Finish what is pending of a run; nothing is measured twice."""
     from vlab.client import Lab
 
     _follow(Lab(profile).resume(request_id), out, as_json)
@@ -222,7 +223,7 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
 @vlab.command()
 @as_json
 def targets(as_json: bool) -> None:
-    """List the kinds of board that models can be compiled for."""
+    """List the kinds of board to measure on."""
     from vlab import targets as kinds
 
     known = kinds.known()
@@ -263,7 +264,7 @@ def runs(limit: int, profile: Path | None, as_json: bool) -> None:
 @lab_profile
 @as_json
 def verify(evidence: tuple[Path, ...], offline: bool, production: bool, profile: Path | None, as_json: bool) -> None:
-    """Check EVIDENCE files from the result back to the model, the ledger and the chain.
+    """Check EVIDENCE from the result back to model, ledger and chain.
 
     One line for each check; exit code 1 and the reason code of the failed check when anything is off.
     """
@@ -314,7 +315,7 @@ def _show_verification(path: Path, report: Verification) -> None:
 @vlab.command()
 @as_json
 def up(as_json: bool) -> None:
-    """Start a whole local lab; what already runs is left alone."""
+    """Start a whole local lab, or what of it does not run."""
     from vlab import services
     from vlab.settings import Settings
 
@@ -345,7 +346,7 @@ def status(as_json: bool) -> None:
 @vlab.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """Say what is missing on this machine, and which command brings it."""
+    """Say what this machine lacks and which command brings it."""
     from vlab import doctor as examination
 
     findings = examination.examine()

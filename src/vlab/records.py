@@ -176,7 +176,7 @@ class Plan(Record):
     samples_min_ns: int = Field(ge=0)
     samples_max_ns: int = Field(default=120_000_000_000, gt=0, description="measuring ends here even when short of samples")
     samples_max_count: int = Field(
-        default=16_384, ge=1, description="where more inferences fit into samples_min_ns, only every k-th is timed"
+        default=16_384, ge=1, le=100_000, description="where more inferences fit into samples_min_ns, only every k-th is timed"
     )
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
@@ -240,7 +240,9 @@ class Quality(StrEnum):
 class Measurement(Record):
     """One benchmark of one artifact on one board."""
 
-    samples_ns: tuple[int, ...] = Field(description="every measured latency in order, on the device's monotonic clock")
+    samples_ns: tuple[int, ...] = Field(
+        max_length=100_000, description="every measured latency in order, on the device's monotonic clock"
+    )
     stride: int = Field(
         default=1, ge=1, description="one of every `stride` inferences was timed, fixed before the first sample"
     )

@@ -1,9 +1,8 @@
 """Runs: one parent for each request, one child for each result. The only module that imports MLflow, and only when called."""
 
 import os
-import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlab.errors import RefusedError, ServiceDownError
-from vlab.records import Result
+from vlab.records import ModelRef, Plan, Result
 from vlab.tracking.store import STALL_TIMEOUT_S, is_server, local_root
 
 if TYPE_CHECKING:
@@ -44,26 +43,27 @@ class LoggedRun:
     """Without MLflow's own."""
 
 
-def start_request(
-    request_id: str, *, url: str, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
-) -> str:
+def start_request(request_id: str, model: ModelRef, plan: Plan, *, url: str) -> str:
     """The parent run of a request; made the first time, found afterwards.
 
     Args:
         request_id: the request; also the run's name.
+        model: what is measured.
+        plan: how it is measured.
         url: the tracking URL.
-        params: what was asked for, such as model, plan, boards.
-        tags: digests and addresses to find the run by.
+
+    Returns:
+        The run's id.
 
     Raises:
         ServiceDownError: the server does not answer.
     """
+    own = {"vlab.kind": "request", "vlab.request_id": request_id}
+    digests = {"vlab.model_sha256": model.sha256, "vlab.plan_sha256": plan.digest()}
     with _client(url) as client:
-        own = {"vlab.kind": "request", "vlab.request_id": request_id}
         found = _find(client, url, own)
-        run_id = found.run_id if found else _create(client, url, request_id, {**own, **(tags or {})})
-        if params:
-            client.log_batch(run_id, params=_params(params))
+        run_id = found.run_id if found else _create(client, url, request_id, {**own, **digests})
+        client.log_batch(run_id, params=_params({"model": model.name, "plan_profile": plan.profile}))
         return run_id
 
 
@@ -78,20 +78,15 @@ def finish_request(run_id: str, *, url: str, failed: bool = False) -> None:
 
 
 def log_result(
-    parent_run_id: str,
-    result: Result,
-    *,
-    url: str,
-    files: Mapping[str, bytes | Path] | None = None,
-    tags: Mapping[str, str] | None = None,
+    parent_run_id: str, result: Result, files: Sequence[Path] = (), *, url: str, tags: Mapping[str, str] | None = None
 ) -> str:
     """One child run with everything about one result; logging the same result again completes it, never doubles it.
 
     Args:
         parent_run_id: from `start_request`.
         result: what the board reported.
+        files: what to attach: the signed result.json, bundles. `latency_ns.csv`, the raw samples, is added.
         url: the tracking URL.
-        files: what to attach by file name: bundles, evidence; `result.json` and `latency_ns.csv` (the raw samples) are added.
         tags: further tags, such as digests of the bundles.
 
     Returns:
@@ -103,11 +98,6 @@ def log_result(
     from mlflow.entities import Metric
 
     samples = result.measurement.samples_ns
-    attached = {
-        "result.json": result.to_json(),
-        "latency_ns.csv": "\n".join(["latency_ns", *map(str, samples), ""]).encode(),
-        **(files or {}),
-    }
     own = tags_of(result)
     identity = {key: own[key] for key in ("vlab.kind", "vlab.request_id", "vlab.board", "vlab.result_sha256")}
     # The result's own time, not the clock's: MLflow drops a point it already has, so a repeated call adds nothing.
@@ -115,29 +105,32 @@ def log_result(
     with _client(url) as client:
         found = _find(client, url, identity)
         if found and found.status == "FINISHED":
-            run_id = found.run_id
-        else:
-            everything = {**own, "mlflow.parentRunId": parent_run_id, **(tags or {})}
-            run_id = found.run_id if found else _create(client, url, f"{result.request_id}-{result.board.name}", everything)
-            points = [Metric(name, value, when, 0) for name, value in metrics_of(result).items()]
-            client.log_batch(run_id, metrics=points, params=_params(params_of(result)))
-            if len(samples) <= MAX_STEPPED_SAMPLES:
-                client.log_batch(run_id, metrics=[Metric("latency_ns", ns, when, step) for step, ns in enumerate(samples)])
-        _attach(client, run_id, attached, tags or {})
+            return found.run_id
+        everything = {**own, "mlflow.parentRunId": parent_run_id, **(tags or {})}
+        run_id = found.run_id if found else _create(client, url, f"{result.request_id}-{result.board.name}", everything)
+        points = [Metric(name, value, when, 0) for name, value in metrics_of(result).items()]
+        client.log_batch(run_id, metrics=points, params=_params(params_of(result)))
+        if len(samples) <= MAX_STEPPED_SAMPLES:
+            client.log_batch(run_id, metrics=[Metric("latency_ns", ns, when, step) for step, ns in enumerate(samples)])
+        for file in files:
+            client.log_artifact(run_id, str(file))
+        client.log_text(run_id, "\n".join(["latency_ns", *map(str, samples), ""]), "latency_ns.csv")
         client.set_terminated(run_id)
-    return run_id
+        return run_id
 
 
-def attach(
-    run_id: str, *, url: str, files: Mapping[str, bytes | Path] | None = None, tags: Mapping[str, str] | None = None
-) -> None:
-    """Add files and tags to a run, such as the evidence once it is anchored.
+def attach(run_id: str, file: Path, *, url: str, tags: Mapping[str, str] | None = None) -> None:
+    """Add a file and tags to a run, such as the evidence once it is anchored.
 
     Raises:
         ServiceDownError: the server does not answer.
     """
+    from mlflow.entities import RunTag
+
     with _client(url) as client:
-        _attach(client, run_id, files or {}, tags or {})
+        client.log_artifact(run_id, str(file))
+        if tags:
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def search(*, url: str, tags: Mapping[str, str] | None = None, limit: int = 100) -> list[LoggedRun]:
@@ -248,8 +241,6 @@ def _client(url: str) -> Iterator["MlflowClient"]:
         if error.get_http_status_code() < 500:
             raise RefusedError(f"MLflow at {url} refused: {error.message}") from error
         raise ServiceDownError("MLflow", url, error.message) from error
-    except OSError as error:
-        raise ServiceDownError("MLflow", url, error) from error
 
 
 def _experiment(client: "MlflowClient", url: str) -> str:
@@ -302,18 +293,3 @@ def _params(params: Mapping[str, str]) -> list[Any]:
     from mlflow.entities import Param
 
     return [Param(key, value) for key, value in params.items()]
-
-
-def _attach(client: "MlflowClient", run_id: str, files: Mapping[str, bytes | Path], tags: Mapping[str, str]) -> None:
-    from mlflow.entities import RunTag
-
-    if tags:
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-    if not files:
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        for name, content in files.items():
-            if Path(name).name != name:
-                raise RefusedError(f"attachment {name!r}: expected a plain file name")
-            (Path(directory) / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-        client.log_artifacts(run_id, directory)

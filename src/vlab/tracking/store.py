@@ -29,7 +29,7 @@ STALL_TIMEOUT_S = 30.0
 
 _SCHEME = "mlflow-artifacts:/assets"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(r"(?!\.)[^/\\#?%:\x00-\x1f\x7f]{1,120}")  # what MLflow's path check lets through, and no hidden files
 _CHUNK = 1 << 20
 
 
@@ -41,7 +41,7 @@ def store_put(data: bytes | Path, name: str, *, url: str) -> AssetRef:
 
     Args:
         data: the bytes, or the file that holds them.
-        name: file name for people; letters, digits, `.`, `_`, `-`, at most 128.
+        name: file name for people, at most 120 characters.
         url: the tracking URL.
 
     Raises:
@@ -49,7 +49,7 @@ def store_put(data: bytes | Path, name: str, *, url: str) -> AssetRef:
         ServiceDownError: the server does not answer.
     """
     if not _NAME.fullmatch(name):
-        raise RefusedError(f"asset name {name!r}: expected 1 to 128 letters, digits, '.', '_' or '-', not starting with a sign")
+        raise RefusedError(f"asset name {name!r}: expected a file name of at most 120 characters without / \\ # ? % : in it")
     if isinstance(data, bytes):
         file = FileRef(name=name, sha256=sha256(data).hexdigest(), size_bytes=len(data))
     else:

@@ -259,7 +259,7 @@ def test_dead_server_is_found_quickly(tmp_path: Path) -> None:
     with pytest.raises(ServiceDownError, match="vlab up"):
         store_put(b"x", "x", url=url)
     with pytest.raises(ServiceDownError):
-        start_request("r", a_result().model, a_result().plan, url=url)
+        start_request("r", url=url)
     with pytest.raises(ServiceDownError):
         search(url=url)
 
@@ -279,8 +279,8 @@ def test_every_figure_has_its_field_name() -> None:
 
 
 def begin(request_id: str, url: str) -> str:
-    """Open a request for the model of `a_result`."""
-    return start_request(request_id, a_result().model, a_result().plan, url=url)
+    """Open a request."""
+    return start_request(request_id, url=url, params={"model": "digits"}, tags={"vlab.model_sha256": ZERO})
 
 
 def test_a_result_is_one_child_run_however_often_it_is_logged(url: str) -> None:
@@ -308,7 +308,7 @@ def test_a_half_logged_result_is_completed(server: tuple[str, Path], tmp_path: P
     url, _ = server
     parent = begin("req-3", url)
     with pytest.raises(FileNotFoundError):
-        log_result(parent, a_result("req-3"), [tmp_path / "missing"], url=url)
+        log_result(parent, a_result("req-3"), url=url, files={"evidence.json": tmp_path / "missing"})
     log_result(parent, a_result("req-3"), url=url)
 
     runs = search(url=url, tags={"vlab.kind": "board", "vlab.request_id": "req-3"})
@@ -322,11 +322,10 @@ def test_a_half_logged_result_is_completed(server: tuple[str, Path], tmp_path: P
 def test_evidence_can_be_attached_later(server: tuple[str, Path], tmp_path: Path) -> None:
     """Files and tags are added to a finished run, and the exact bytes are kept."""
     url, home = server
-    signed, evidence = tmp_path / "result.json", tmp_path / "evidence.json"
-    signed.write_bytes(a_result("req-2").to_json())
+    evidence = tmp_path / "board.json"
     evidence.write_bytes(b'{"a": 1}')
-    run = log_result(begin("req-2", url), a_result("req-2"), [signed], url=url)
-    attach(run, evidence, url=url, tags={"vlab.anchored": "true"})
+    run = log_result(begin("req-2", url), a_result("req-2"), url=url)
+    attach(run, url=url, files={"evidence.json": evidence}, tags={"vlab.anchored": "true"})
 
     kept = {path.name: path.read_bytes() for path in (home / "artifacts").rglob(f"*{run}*/artifacts/*")}
     assert b'{"a": 1}' == kept["evidence.json"]

@@ -6,9 +6,9 @@ layout, so the directory of a stopped server can be read in place.
 
     asset = store_put(model_bytes, "digits.onnx", url=url)
     path = store_get(asset, directory, url=url)           # the digest is checked
-    parent = start_request(request_id, model, plan, url=url)
-    run = log_result(parent, result, [path], url=url)     # again: the same run
-    attach(run, evidence_path, url=url)
+    parent = start_request(request_id, url=url)
+    run = log_result(parent, result, url=url)             # again: the same run
+    attach(run, url=url, files={"evidence.json": path})
 """
 
 from vlab.tracking.runs import LoggedRun, attach, finish_request, log_result, search, start_request

@@ -1,8 +1,10 @@
 """Runs: one parent for each request, one child for each result. The only module that imports MLflow, and only when called."""
 
 import os
+import shutil
+import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlab.errors import RefusedError, ServiceDownError
-from vlab.records import ModelRef, Plan, Result
+from vlab.records import Result
 from vlab.tracking.store import STALL_TIMEOUT_S, is_server, local_root
 
 if TYPE_CHECKING:
@@ -43,14 +45,16 @@ class LoggedRun:
     """Without MLflow's own."""
 
 
-def start_request(request_id: str, model: ModelRef, plan: Plan, *, url: str) -> str:
+def start_request(
+    request_id: str, *, url: str, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
+) -> str:
     """The parent run of a request; made the first time, found afterwards.
 
     Args:
         request_id: the request; also the run's name.
-        model: what is measured.
-        plan: how it is measured.
         url: the tracking URL.
+        params: what was asked for, such as model and plan.
+        tags: digests to find the run by.
 
     Returns:
         The run's id.
@@ -59,11 +63,10 @@ def start_request(request_id: str, model: ModelRef, plan: Plan, *, url: str) -> 
         ServiceDownError: the server does not answer.
     """
     own = {"vlab.kind": "request", "vlab.request_id": request_id}
-    digests = {"vlab.model_sha256": model.sha256, "vlab.plan_sha256": plan.digest()}
     with _client(url) as client:
         found = _find(client, url, own)
-        run_id = found.run_id if found else _create(client, url, request_id, {**own, **digests})
-        client.log_batch(run_id, params=_params({"model": model.name, "plan_profile": plan.profile}))
+        run_id = found.run_id if found else _create(client, url, request_id, {**own, **(tags or {})})
+        client.log_batch(run_id, params=_params(params or {}))
         return run_id
 
 
@@ -78,15 +81,20 @@ def finish_request(run_id: str, *, url: str, failed: bool = False) -> None:
 
 
 def log_result(
-    parent_run_id: str, result: Result, files: Sequence[Path] = (), *, url: str, tags: Mapping[str, str] | None = None
+    parent_run_id: str,
+    result: Result,
+    *,
+    url: str,
+    files: Mapping[str, Path] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """One child run with everything about one result; logging the same result again completes it, never doubles it.
 
     Args:
         parent_run_id: from `start_request`.
         result: what the board reported.
-        files: what to attach: the signed result.json, bundles. `latency_ns.csv`, the raw samples, is added.
         url: the tracking URL.
+        files: what to attach, by file name: bundles, evidence. `result.json` and `latency_ns.csv`, the raw samples, are added.
         tags: further tags, such as digests of the bundles.
 
     Returns:
@@ -112,15 +120,16 @@ def log_result(
         client.log_batch(run_id, metrics=points, params=_params(params_of(result)))
         if len(samples) <= MAX_STEPPED_SAMPLES:
             client.log_batch(run_id, metrics=[Metric("latency_ns", ns, when, step) for step, ns in enumerate(samples)])
-        for file in files:
-            client.log_artifact(run_id, str(file))
-        client.log_text(run_id, "\n".join(["latency_ns", *map(str, samples), ""]), "latency_ns.csv")
+        texts = {"result.json": result.to_json().decode(), "latency_ns.csv": "\n".join(["latency_ns", *map(str, samples), ""])}
+        for name, text in texts.items():
+            client.log_text(run_id, text, name)
+        _attach(client, run_id, files or {})
         client.set_terminated(run_id)
         return run_id
 
 
-def attach(run_id: str, file: Path, *, url: str, tags: Mapping[str, str] | None = None) -> None:
-    """Add a file and tags to a run, such as the evidence once it is anchored.
+def attach(run_id: str, *, url: str, files: Mapping[str, Path] | None = None, tags: Mapping[str, str] | None = None) -> None:
+    """Add files, by name, and tags to a run, such as the evidence once it is anchored.
 
     Raises:
         ServiceDownError: the server does not answer.
@@ -128,7 +137,7 @@ def attach(run_id: str, file: Path, *, url: str, tags: Mapping[str, str] | None 
     from mlflow.entities import RunTag
 
     with _client(url) as client:
-        client.log_artifact(run_id, str(file))
+        _attach(client, run_id, files or {})
         if tags:
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
@@ -293,3 +302,11 @@ def _params(params: Mapping[str, str]) -> list[Any]:
     from mlflow.entities import Param
 
     return [Param(key, value) for key, value in params.items()]
+
+
+def _attach(client: "MlflowClient", run_id: str, files: Mapping[str, Path]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        for name, path in files.items():
+            if Path(name).name != name:
+                raise RefusedError(f"attachment {name!r}: expected a plain file name")
+            client.log_artifact(run_id, shutil.copy(path, Path(directory) / name))

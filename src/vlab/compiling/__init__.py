@@ -1,0 +1,17 @@
+"""Compile a model for a target: the model's bytes in, a static executable that was checked against a reference runtime out.
+
+    compiled = compile_model(Path("digits.onnx"), targets.load("riscv/rv64gc-linux"), cache=Path("cache"))
+    compiled.manifest.kernels        # what was compiled, and whether the schedule applied
+    pack(compiled.directory)         # the same bytes wherever the same thing was compiled
+
+The way of a model: `models` tells what the file is; `building` looks into the `cache` and otherwise starts a `worker` process,
+in which `importing` reads the model into TVM's Relax, `lowering` and `schedule` turn it into kernels, `generating` writes the
+C around them and `reference` asks the reference runtime; back in the caller's process `linking` makes the executable and
+`checking` compares it. TVM is only ever imported in the worker.
+"""
+
+from vlab.compiling.building import Compiled, compile_model
+from vlab.compiling.models import inspect_model
+from vlab.compiling.packing import pack
+
+__all__ = ["Compiled", "compile_model", "inspect_model", "pack"]

@@ -1,0 +1,196 @@
+"""One compile from end to end: cache, worker process, link, reference check, manifest."""
+
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlab import errors, processes
+from vlab.compiling import checking, exchange, linking, toolchain
+from vlab.compiling.cache import Cache, Entry
+from vlab.compiling.exchange import Order, Product, Response
+from vlab.compiling.models import inspect_model
+from vlab.compiling.toolchain import Harness, Sources
+from vlab.errors import CompileError, EvidenceError
+from vlab.records import ArtifactManifest, CompileOptions, FileRef, ModelRef, Numerics, Record, Sha256, Toolchain, digest_file
+from vlab.targets import Target
+
+_log = logging.getLogger(__name__)
+
+_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER)
+"""Files of an artifact; the sources are for readers."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact on this machine."""
+
+    directory: Path
+    """Holds manifest.json and the files it names; belongs to the cache, so do not write there."""
+    manifest: ArtifactManifest
+    manifest_sha256: str
+    """Digest of manifest.json: the artifact's digest."""
+    cached: bool
+    """Whether it was there already."""
+    duration_ns: int
+    """What this call took."""
+
+
+class _Key(Record):
+    """What an artifact depends on; its digest names the cache's entry."""
+
+    model: ModelRef
+    target_sha256: Sha256
+    options: CompileOptions
+    sources: Sources
+
+
+def compile_model(
+    model: Path,
+    target: Target,
+    *,
+    cache: Path,
+    options: CompileOptions | None = None,
+    probe_inputs: Path | None = None,
+    timeout_s: float = 600,
+    memory_bytes: int = 8 * 2**30,
+) -> Compiled:
+    """Compile a model for a target, or take the artifact from the cache.
+
+    An artifact exists only if its outputs agreed with the reference runtime's. Compiling the same again gives the same bytes.
+
+    Args:
+        model: ONNX or TFLite file, float32.
+        target: what to compile for.
+        cache: directory of compiled artifacts, made if need be; may be shared by processes.
+        options: what the requester chose.
+        probe_inputs: .npz with real inputs for the reference check, rows under key `x`, of which the first 32 are used; random
+            inputs without it. Not part of the cache's key.
+        timeout_s: limit for the whole compile.
+        memory_bytes: limit on the compiler process's address space.
+
+    Raises:
+        ModelError: the model cannot be read or compiled.
+        CompileError: compiling failed or passed a limit, or the outputs differ from the reference.
+        MissingToolError: compiler, emulator or reference runtime is not installed.
+        TargetError: this machine cannot run the target's executables for the check.
+    """
+    started = time.monotonic_ns()
+    deadline = time.monotonic() + timeout_s
+    options = options or CompileOptions()
+    harness = Harness.linux()
+    reference = inspect_model(model)
+    sources = toolchain.sources(target.compiler, harness)
+    key = _Key(model=reference, target_sha256=target.digest(), options=options, sources=sources).digest()
+    store = Cache(cache.absolute())
+
+    with store.locked(key):
+        entry = store.find(key)
+        cached = entry is not None
+        if entry is None:
+            target.command(Path(linking.EXECUTABLE), [])  # refuses now rather than after the compile
+            order = Order(
+                path=str(model.absolute()),
+                model=reference,
+                target=target,
+                options=options,
+                probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
+            )
+            entry = _build(store, key, order, sources, harness, deadline, memory_bytes)
+    return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, time.monotonic_ns() - started)
+
+
+def _build(
+    store: Cache, key: str, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int
+) -> Entry:
+    with store.building(key) as scratch:
+        try:
+            product = _work(order, scratch, _left(deadline), memory_bytes)
+            executable = linking.link(scratch, order.target.compiler, harness, timeout_s=_left(deadline))
+            numerics = checking.check(executable, order.target, product, timeout_s=_left(deadline))
+        except processes.LimitError as error:
+            raise CompileError(
+                f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
+            ) from error
+        for notice in product.notices:
+            _log.warning("%s: %s", order.model.name, notice)
+        artifact = scratch / "artifact"
+        artifact.mkdir()
+        for name in _KEPT:
+            (scratch / name).rename(artifact / name)
+            (artifact / name).chmod(0o755 if name == linking.EXECUTABLE else 0o644)
+        return store.store(key, _manifest(order, sources, product, numerics, artifact), artifact)
+
+
+def _left(deadline: float) -> float:
+    """Seconds until the deadline, at least a moment so that the limit is found out where it is passed."""
+    return max(0.01, deadline - time.monotonic())
+
+
+def _work(order: Order, directory: Path, timeout_s: float, memory_bytes: int) -> Product:
+    """Have the worker process carry out the order.
+
+    Raises:
+        RefusedError: as the worker says, or because it ended without saying anything.
+        LimitError: it took too long.
+    """
+    (directory / exchange.REQUEST).write_bytes(order.to_json())
+    done = processes.run_limited(
+        [sys.executable, "-m", "vlab.compiling.worker", directory],
+        timeout_s=timeout_s,
+        cwd=directory,
+        memory_bytes=memory_bytes,
+        env={"TMPDIR": str(directory)},
+    )
+    try:
+        response = Response.from_json((directory / exchange.RESPONSE).read_bytes())
+    except (OSError, EvidenceError) as error:
+        raise CompileError(_ending(done, memory_bytes)) from error
+    if response.failure is not None:
+        _log.debug("the compile worker's standard error: %s", done.stderr)
+        raise getattr(errors, response.failure.kind)(response.failure.message)
+    if response.product is None:
+        raise CompileError(_ending(done, memory_bytes))
+    return response.product
+
+
+def _ending(done: processes.Finished, memory_bytes: int) -> str:
+    """How the worker ended, and where in its work."""
+    stages = [line.removeprefix(exchange.STAGE) for line in done.stderr.splitlines() if line.startswith(exchange.STAGE)]
+    where = stages[-1] if stages else "starting"
+    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+    return (
+        f"the compile process ended with {how} while {where}; its memory limit was {memory_bytes} bytes; "
+        "raise it with memory_bytes, or reduce the model to find the operator behind it"
+    )
+
+
+def _manifest(order: Order, sources: Sources, product: Product, numerics: Numerics, artifact: Path) -> ArtifactManifest:
+    files = [
+        FileRef(name=path.name, sha256=digest_file(path), size_bytes=path.stat().st_size) for path in sorted(artifact.iterdir())
+    ]
+    return ArtifactManifest(
+        model=order.model,
+        target=order.target.name,
+        target_sha256=order.target.digest(),
+        options=order.options,
+        toolchain=Toolchain(
+            tvm=sources.packages["apache-tvm"],
+            tvm_ffi=sources.packages["apache-tvm-ffi"],
+            llvm=product.llvm,
+            cc=sources.cc,
+            compiling_sha256=sources.compiling_sha256,
+        ),
+        executable=linking.EXECUTABLE,
+        files=tuple(files),
+        inputs=product.inputs,
+        outputs=product.outputs,
+        kernels=product.kernels,
+        arena_bytes=product.arena_bytes,
+        workspace_bytes=product.workspace_bytes,
+        weights_bytes=product.weights_bytes,
+        artifact_bytes=(artifact / linking.EXECUTABLE).stat().st_size,
+        numerics=numerics,
+    )

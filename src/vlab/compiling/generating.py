@@ -1,0 +1,254 @@
+"""Generate the C around the kernels: `aot_run` with its arena, and the weights as one block of bytes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+
+from vlab.compiling.lowering import Lowered
+from vlab.compiling.schedule import as_int
+from vlab.errors import CompileError
+
+_ALIGNMENT = 16
+"""Of tensors in arena and weights; the kernels' vector loads assume no more than the alignment of their elements."""
+
+_ALIASES = {
+    f"relax.{name}" for name in ("reshape", "expand_dims", "squeeze", "flatten", "memory.kill_storage", "memory.kill_tensor")
+}
+"""Calls that leave the bytes where they are."""
+
+HEADER = """\
+#include <stdint.h>
+extern const uint32_t aot_input_count, aot_output_count;
+extern const uint64_t aot_input_bytes[], aot_output_bytes[];
+/* 0, or the 1-based number of the kernel call that failed; outputs[i] receives a pointer into the arena. */
+int aot_run(void *const *inputs, void **outputs);
+"""
+
+WEIGHTS = """\
+.section .rodata
+.global aot_weights
+.balign 64
+aot_weights:
+.incbin "weights.bin"
+.byte 0
+.section .note.GNU-stack,"",%progbits
+"""
+
+_SOURCE = """\
+#include <stddef.h>
+#include "aot.h"
+
+extern const uint8_t aot_weights[];
+static uint8_t arena[{arena}] __attribute__((aligned({alignment})));
+static uint8_t workspace[{workspace}] __attribute__((aligned({alignment})));
+static size_t used;
+
+#define WEIGHT(offset) ((void *)(aot_weights + (offset)))
+#define ARENA(offset) ((void *)(arena + (offset)))
+
+/* Kernels take temporary memory from the workspace; it is empty again before each call. */
+static void *take(int device, int number, uint64_t bytes, int code, int bits) {{
+  size_t size = ((size_t)bytes + {alignment} - 1) & ~(size_t)({alignment} - 1);
+  (void)device, (void)number, (void)code, (void)bits;
+  if (size > sizeof workspace - used) return NULL;
+  used += size;
+  return workspace + used - size;
+}}
+static int give_back(int device, int number, void *memory) {{
+  (void)device, (void)number, (void)memory;
+  return 0;
+}}
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = take;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = give_back;
+
+{declarations}
+
+const uint32_t aot_input_count = {input_count}, aot_output_count = {output_count};
+const uint64_t aot_input_bytes[] = {{{input_bytes}}}, aot_output_bytes[] = {{{output_bytes}}};
+
+int aot_run(void *const *inputs, void **outputs) {{
+{calls}
+{results}
+  return 0;
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Shape and numpy dtype of an input or output."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its values, without gaps."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The C around the kernels, and what it needs of a device."""
+
+    source: str
+    weights: bytes
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    arena_bytes: int
+    workspace_bytes: int
+
+
+def generate(lowered: Lowered) -> Generated:
+    """Turn the flat main function into C.
+
+    Raises:
+        CompileError: main holds something that a flat list of kernel calls cannot express; says what.
+    """
+    walk = _Walk()
+    for index, parameter in enumerate(lowered.main.params):
+        walk.places[parameter] = _Place("input", index)
+    for binding in (binding for block in lowered.main.body.blocks for binding in block.bindings):
+        walk.bind(binding.var, binding.value)
+
+    result = lowered.main.ret_ty
+    inputs = tuple(_tensor(parameter.ty) for parameter in lowered.main.params)
+    outputs = tuple(_tensor(ty) for ty in (result.fields if hasattr(result, "fields") else [result]))
+    results = walk.resolve(lowered.main.body.body)
+    for place in results:
+        if place.kind == "input":
+            raise CompileError(f"output is input {place.index} itself, which no kernel computes; drop that output")
+
+    offsets, top = _lay_out(walk.storages + walk.allocated)
+    storage_offsets, output_offsets = offsets[: len(walk.storages)], offsets[len(walk.storages) :]
+    weight_offsets, weights_top = _lay_out([weight.nbytes for weight in walk.weights])
+    weights = bytearray(weights_top)
+    for offset, weight in zip(weight_offsets, walk.weights, strict=True):
+        weights[offset : offset + weight.nbytes] = weight.tobytes()
+
+    def text(place: _Place) -> str:
+        if place.kind == "input":
+            return f"inputs[{place.index}]"
+        if place.kind == "weight":
+            return f"WEIGHT({weight_offsets[place.index]})"
+        base = storage_offsets if place.kind == "storage" else output_offsets
+        return f"ARENA({base[place.index] + place.offset})"
+
+    arity = {name: len(arguments) for name, arguments in walk.calls}
+    workspace = max((lowered.workspace_bytes[name] for name in arity), default=0)
+    calls = [
+        f"  used = 0;\n  if ({name}({', '.join(text(argument) for argument in arguments)})) return {number};"
+        for number, (name, arguments) in enumerate(walk.calls, 1)
+    ]
+    source = _SOURCE.format(
+        arena=max(top, 1),
+        workspace=max(workspace, 1),
+        alignment=_ALIGNMENT,
+        declarations="\n".join(f"int32_t {name}({', '.join(['void *'] * arity[name])});" for name in sorted(arity)),
+        input_count=len(inputs),
+        output_count=len(outputs),
+        input_bytes=", ".join(str(tensor.size_bytes) for tensor in inputs) or "0",
+        output_bytes=", ".join(str(tensor.size_bytes) for tensor in outputs),
+        calls="\n".join(calls),
+        results="\n".join(f"  outputs[{index}] = {text(place)};" for index, place in enumerate(results)),
+    )
+    return Generated(source, bytes(weights), inputs, outputs, top, workspace)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the bytes of a variable are."""
+
+    kind: str
+    """input, weight, storage or output."""
+    index: int
+    offset: int = 0
+
+
+@dataclass
+class _Walk:
+    """What is known so far on the way through the main function."""
+
+    places: dict[Any, Any] = field(default_factory=dict)
+    calls: list[tuple[str, list[_Place]]] = field(default_factory=list)
+    weights: list[npt.NDArray[Any]] = field(default_factory=list)
+    storages: list[int] = field(default_factory=list)
+    allocated: list[int] = field(default_factory=list)
+    known_weights: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def bind(self, variable: Any, value: Any) -> None:
+        kind = type(value).__name__
+        if kind == "Tuple":
+            self.places[variable] = [self.place(item) for item in value.fields]
+        elif kind == "TupleGetItem":
+            self.places[variable] = self.places[value.tuple_value][value.index]
+        elif kind != "Call":
+            self.places[variable] = self.place(value)
+        elif isinstance(value.op, tvm.ir.GlobalVar):
+            self.calls.append((value.op.name_hint, [self.place(argument) for argument in value.args]))
+        else:
+            self.places[variable] = self._builtin(variable, value)
+
+    def resolve(self, value: Any) -> list[_Place]:
+        if type(value).__name__ == "Tuple":
+            return [self.place(item) for item in value.fields]
+        place = self.places[value] if value in self.places else self.place(value)
+        return place if isinstance(place, list) else [place]
+
+    def place(self, value: Any) -> _Place:
+        if type(value).__name__ in ("GenericConst", "Constant"):
+            return _Place("weight", self._weight(value.value if hasattr(value, "value") else value.data))
+        place = self.places.get(value)
+        if not isinstance(place, _Place):
+            raise CompileError(f"the model needs a {type(value).__name__} that is no tensor in memory: {str(value)[:80]}")
+        return place
+
+    def _builtin(self, variable: Any, call: Any) -> _Place:
+        name = getattr(call.op, "name", type(call.op).__name__)
+        if name == "relax.memory.alloc_storage":
+            self.storages.append(as_int(call.args[0].values[0]))
+            return _Place("storage", len(self.storages) - 1)
+        if name == "relax.memory.alloc_tensor":
+            return _Place("storage", self.place(call.args[0]).index, as_int(call.args[1].value))
+        if name == "relax.builtin.alloc_tensor":
+            self.allocated.append(_tensor(variable.ty).size_bytes)
+            return _Place("output", len(self.allocated) - 1)
+        if name in _ALIASES:
+            return self.place(call.args[0])
+        shown = str(call.args[0]) if name == "relax.call_packed" and call.args else name
+        raise CompileError(
+            f"the model calls {shown} of TVM's runtime, which is not on the board; replace the operator behind it"
+        )
+
+    def _weight(self, tensor: Any) -> int:
+        """Index of a constant; equal bytes are kept once."""
+        array = np.ascontiguousarray(tensor.numpy())
+        key = (str(array.dtype), hashlib.sha256(array.tobytes()).digest())
+        if key not in self.known_weights:
+            self.known_weights[key] = len(self.weights)
+            self.weights.append(array)
+        return self.known_weights[key]
+
+
+def _lay_out(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Aligned offsets for blocks one after the other, and the end of the last."""
+    offsets, top = [], 0
+    for size in sizes:
+        offsets.append(top)
+        top += -(-size // _ALIGNMENT) * _ALIGNMENT
+    return offsets, top
+
+
+def _tensor(ty: Any) -> Tensor:
+    try:
+        shape = tuple(as_int(extent) for extent in ty.shape)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CompileError(
+            f"a tensor of the model has the dynamic shape {getattr(ty, 'shape', ty)}; expected fixed ones"
+        ) from error
+    return Tensor(shape, str(ty.dtype))

@@ -1,0 +1,212 @@
+"""Model bytes → Relax module, with every refusal before the importer would fail without naming a node."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from vlab.compiling.foreign import said
+from vlab.errors import ModelError
+
+Shape = tuple[int, ...]
+
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+"""Operator domains that the importer means when it looks an operator up by its bare name."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model as Relax, and what its inputs and outputs are called."""
+
+    module: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
+    """Import an ONNX model; a free first dimension is a batch and becomes 1, with a notice.
+
+    Args:
+        content: the serialised model.
+        shapes: shapes for inputs with free dimensions, by input name.
+
+    Raises:
+        ModelError: not valid ONNX, weights in other files, operators nobody can compile (all of them, with their nodes), free
+            shapes, or an operator in a form that the importer does not know.
+    """
+    model = _parse(content)
+    _refuse_unknown_operators(model)
+    _refuse_external_data(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
+    fixed, notices = _fix_shapes(model, shapes)
+    module = _run_importer(model, fixed)
+    return Imported(module, tuple(fixed), tuple(output.name for output in model.graph.output), tuple(notices))
+
+
+def _parse(content: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ModelError(f"the model is damaged: its protocol buffer cannot be parsed ({said(error)}); get it again") from error
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            node.name = node.name or f"that computes {', '.join(node.output)}"
+    return model
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and all graphs within its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs] if attribute.type in (5, 10) else []:
+                yield from _graphs(inner)
+
+
+def _refuse_unknown_operators(model: Any) -> None:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    known = {"Constant", *onnx_frontend._get_convert_map()}  # noqa: SLF001 - the pinned TVM offers no other list
+    unknown: dict[str, list[str]] = {}
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            if node.op_type not in known or node.domain not in _DOMAINS:
+                operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+                unknown.setdefault(operator, []).append(node.name)
+    if unknown:
+        named = "; ".join(f"{operator} (node {', '.join(nodes)})" for operator, nodes in sorted(unknown.items()))
+        raise ModelError(f"the model has operators that cannot be compiled: {named}; express them by other operators")
+
+
+def _refuse_external_data(model: Any) -> None:
+    for graph in _graphs(model.graph):
+        tensors = [
+            *graph.initializer,
+            *(attribute.t for node in graph.node for attribute in node.attribute if attribute.type == 4),
+        ]
+        for tensor in tensors:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                raise ModelError(
+                    f"weight {tensor.name} is kept in another file, which the model's digest does not cover; "
+                    "save the model as one file: onnx.save(onnx.load(path), path, save_as_external_data=False)"
+                )
+
+
+def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[dict[str, list[int]], list[str]]:
+    """Fixed shape of each input, in the model's order, and notices about batches that became 1."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    names = [value.name for value in inputs]
+    if strangers := sorted(set(shapes) - set(names)):
+        raise ModelError(f"a shape is given for {', '.join(strangers)}; the inputs of the model are: {', '.join(names)}")
+    fixed: dict[str, list[int]] = {}
+    notices, free = [], []
+    for value in inputs:
+        dimensions = _dimensions(value)
+        if value.name in shapes:
+            fixed[value.name] = _given(value.name, dimensions, shapes[value.name])
+            continue
+        unknown = None if dimensions is None else [place for place, extent in enumerate(dimensions) if isinstance(extent, str)]
+        if dimensions is not None and unknown == [0]:
+            notices.append(f"input {value.name}: batch {dimensions[0]} is free and was fixed to 1")
+            dimensions = [1, *dimensions[1:]]
+            unknown = []
+        if dimensions is None or unknown:
+            shown = "of unknown rank" if dimensions is None else f"[{', '.join(map(str, dimensions))}]"
+            free.append(f"{value.name} is {shown}: --shape {value.name}={_example(dimensions)}")
+        else:
+            fixed[value.name] = [int(extent) for extent in dimensions]
+    if free:
+        raise ModelError(f"the shapes of all inputs must be fixed; choose for example {'; '.join(free)}")
+    return fixed, notices
+
+
+def _dimensions(value: Any) -> list[int | str] | None:
+    """Extents of an input, a name where one is free; None where not even their number is known."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
+        raise ModelError(f"input {value.name} is not a tensor of numbers; expected only such inputs")
+    if not tensor.HasField("shape"):
+        return None
+    return [extent.dim_value if extent.dim_value > 0 else extent.dim_param or "?" for extent in tensor.shape.dim]
+
+
+def _given(name: str, dimensions: list[int | str] | None, shape: Shape) -> list[int]:
+    agrees = dimensions is None or (
+        len(dimensions) == len(shape)
+        and all(isinstance(has, str) or has == wants for has, wants in zip(dimensions, shape, strict=True))
+    )
+    if not agrees or any(extent < 1 for extent in shape):
+        expected = "positive extents" if dimensions is None else f"[{', '.join(map(str, dimensions))}]"
+        raise ModelError(f"shape {list(shape)} is given for input {name}; expected {expected} with numbers for the names")
+    return list(shape)
+
+
+def _example(dimensions: list[int | str] | None) -> str:
+    if dimensions is None:
+        return "1,3,32,32"
+    free = ["1" if place == 0 else "32" for place in range(len(dimensions))]
+    return ",".join(free[place] if isinstance(extent, str) else str(extent) for place, extent in enumerate(dimensions))
+
+
+def _run_importer(model: Any, shapes: dict[str, list[int]]) -> Any:
+    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+    class NamingImporter(ONNXGraphImporter):  # type: ignore[misc]
+        """TVM's importer, whose errors name the node."""
+
+        def _convert_operator(self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int) -> Any:
+            try:
+                return super()._convert_operator(op_name, inputs, attrs, opset)
+            except Exception as error:
+                node = attrs["tvm_custom"]["name"]
+                raise ModelError(f"operator {op_name} (node {node}) cannot be compiled in this form: {said(error)}") from error
+
+    opset = next((entry.version for entry in model.opset_import if entry.domain in _DOMAINS[:2]), 1)
+    try:
+        return NamingImporter(shapes, "float32").from_onnx(model.graph, opset)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model cannot be imported: {said(error)}") from error
+
+
+def import_tflite(content: bytes) -> Imported:
+    """Import a TFLite model in float32.
+
+    Raises:
+        ModelError: damaged, quantised, with several graphs, or with operators that cannot be compiled.
+    """
+    import tflite
+    from tvm.relax.frontend.tflite import from_tflite
+
+    try:
+        model = tflite.Model.GetRootAsModel(content, 0)
+        graphs = model.SubgraphsLength()
+        graph = model.Subgraphs(0)
+        names = {index: graph.Tensors(index).Name().decode() for index in range(graph.TensorsLength())}
+        quantised = [
+            names[index] for index in names if graph.Tensors(index).Type() in (tflite.TensorType.INT8, tflite.TensorType.UINT8)
+        ]
+        inputs = tuple(names[int(index)] for index in graph.InputsAsNumpy())
+        outputs = tuple(names[int(index)] for index in graph.OutputsAsNumpy())
+    except Exception as error:  # the flatbuffer reader follows damaged offsets wherever they lead
+        raise ModelError(f"the model is a damaged TFLite file: {said(error)}; get it again") from error
+    if graphs != 1:
+        raise ModelError(f"the TFLite model has {graphs} graphs; expected 1, without control flow")
+    if quantised:
+        raise ModelError(
+            f"the TFLite model is quantised (tensor {quantised[0]}); expected float32, so convert it without quantisation"
+        )
+    try:
+        module = from_tflite(model)
+    except Exception as error:
+        raise ModelError(f"the TFLite model cannot be imported: {said(error)}") from error
+    return Imported(module, inputs, outputs, ())

@@ -1,0 +1,177 @@
+"""Relax module → scheduled kernels as functions over raw pointers, and a main function that is a flat list of calls."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, s_tir, tirx
+
+from vlab.compiling.schedule import Registers, as_int, schedule_module
+from vlab.records import Kernel
+from vlab.targets import Target
+
+_WORKSPACE_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model ready for code generation."""
+
+    main: Any
+    """Relax function that holds kernel calls, planned memory and aliases only."""
+    kernels: Any
+    """Module of the kernels that `main` calls, as C functions."""
+    workspace_bytes: dict[str, int]
+    """Upper bound of the temporary memory of each kernel."""
+    report: tuple[Kernel, ...]
+    """Each called kernel, and whether the schedule applied."""
+
+
+def lower(module: Any, target: Target) -> Lowered:
+    """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers."""
+    machine = tvm.target.Target(target.lower.options())
+    module = _fold(module)
+    with machine, tvm.transform.PassContext(opt_level=3):
+        module = _fuse(module)
+        module, report = schedule_module(module, Registers(target.lanes, target.accumulators))
+        module = _plan(module)
+        called = _called(module["main"])
+        kernels, workspace = _lower_kernels({gv: f for gv, f in module.functions.items() if gv.name_hint in called}, machine)
+    return Lowered(module["main"], kernels, workspace, tuple(kernel for kernel in report if kernel.name in called))
+
+
+def emit_object(lowered: Lowered, target: Target) -> Any:
+    """Machine code of the kernels, as a TVM module that writes an object file."""
+    machine = tvm.target.Target((target.emit or target.lower).options())
+    hosted = machine.with_host(machine)
+    functions = {gv: function.with_attr("target", hosted) for gv, function in lowered.kernels.functions.items()}
+    return tvm.get_global_func("target.build.llvm")(tvm.IRModule(functions), machine)
+
+
+def _fold(module: Any) -> Any:
+    passes = relax.transform
+    return tvm.transform.Sequential(
+        [
+            passes.DecomposeOpsForInference(),
+            passes.CanonicalizeBindings(),
+            passes.FoldConstant(),
+            # Pooling follows the convolutions by itself; naming it here is an error.
+            passes.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
+            passes.CanonicalizeBindings(),
+            passes.FoldConstant(),
+            passes.DeadCodeElimination(),
+        ]
+    )(module)
+
+
+def _fuse(module: Any) -> Any:
+    passes = relax.transform
+    return tvm.transform.Sequential(
+        [
+            passes.LegalizeOps(),
+            passes.AnnotateTIROpPattern(),
+            passes.FoldConstant(),
+            passes.FuseOps(),
+            passes.FuseTIR(),
+            passes.DeadCodeElimination(),
+        ]
+    )(module)
+
+
+def _plan(module: Any) -> Any:
+    passes = relax.transform
+    return tvm.transform.Sequential(
+        [
+            passes.RewriteDataflowReshape(),
+            passes.ToNonDataflow(),
+            passes.RemovePurityChecking(),
+            passes.CallTIRRewrite(),
+            passes.StaticPlanBlockMemory(),
+        ]
+    )(module)
+
+
+def _called(main: Any) -> set[str]:
+    """Names of the kernels that main still calls; folding leaves others behind."""
+    values = [binding.value for block in main.body.blocks for binding in block.bindings]
+    return {value.op.name_hint for value in values if isinstance(getattr(value, "op", None), tvm.ir.GlobalVar)}
+
+
+def _lower_kernels(functions: dict[Any, Any], machine: Any) -> tuple[Any, dict[str, int]]:
+    """TVM's default lowering of TIR, with functions over raw pointers in place of packed ones."""
+    module = relax.transform.AttachGlobalSymbol()(tvm.IRModule(functions))
+    module = tirx.transform.BindTarget(machine.with_host(machine))(module)
+    module = tvm.transform.Sequential(
+        [
+            s_tir.transform.CanonicalizeLoop(),
+            s_tir.transform.LowerCrossThreadReduction(),
+            s_tir.transform.LowerInitBlock(),
+            s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+            s_tir.transform.ConvertBlocksToOpaque(),
+            s_tir.transform.LiftThreadBinding(),
+            s_tir.transform.CompactBufferAllocation(),
+            s_tir.transform.UnifyThreadBinding(),
+            s_tir.transform.LowerMatchBuffer(),
+            s_tir.transform.StmtSimplify(),
+            s_tir.transform.AnnotateIrregularLoop(),
+            s_tir.transform.LowerOpaqueBlock(),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.BF16ComputeLegalize(),
+            tirx.transform.NarrowDataType(32),
+            s_tir.transform.LoopPartition(),
+            tirx.transform.VectorizeLoop(enable_vectorize=True),
+            tirx.transform.StorageRewrite(),
+            s_tir.transform.HoistIfThenElse(),
+            tirx.transform.UnrollLoop(),
+            s_tir.transform.RenormalizeSplitPattern(),
+            tirx.transform.StmtSimplify(),
+            tirx.transform.RemoveNoOp(),
+            s_tir.transform.RewriteUnsafeSelect(),
+            tirx.transform.CommonSubexprElim(),
+            tirx.transform.FP8ComputeLegalize(),
+            tirx.transform.VerifyMemory(),
+            tirx.transform.AnnotateEntryFunc(),
+            tirx.transform.SplitHostDevice(),
+        ]
+    )(module)
+    workspace = {function.attrs["global_symbol"]: _workspace_bytes(function.body) for function in module.functions.values()}
+    module = tvm.IRModule({variable: _over_raw_pointers(function) for variable, function in module.functions.items()})
+    module = tvm.transform.Sequential(
+        [
+            tirx.transform.FP8StorageLegalize(),
+            tirx.transform.BF16StorageLegalize(),
+            tirx.transform.LowerTVMBuiltin(),
+            tirx.transform.LowerIntrin(),
+        ]
+    )(module)
+    return module, workspace
+
+
+def _over_raw_pointers(function: Any) -> Any:
+    """A function over buffers as one over plain pointers that returns 0: what MakePackedAPI does, without the packing."""
+    pointers = [
+        tirx.Var(parameter.name, tvm.ir.PointerType(tvm.ir.PrimType(parameter.dtype), "global"))
+        for parameter in function.params
+    ]
+    zero = tirx.IntImm("int32", 0)
+    declared = [tirx.DeclBuffer(parameter, data=pointer) for parameter, pointer in zip(function.params, pointers, strict=True)]
+    body = tirx.SeqStmt([*declared, function.body, tirx.stmt.Return(zero)])
+    body = tirx.AttrStmt(zero, "device_id", zero, body)
+    body = tirx.AttrStmt(zero, "device_type", tirx.IntImm("int32", 1), body)
+    raw = tirx.PrimFunc(pointers, body, tvm.ir.PrimType("int32"))
+    for key, value in function.attrs.items():
+        raw = raw.with_attr(key, value)
+    return raw
+
+
+def _workspace_bytes(statement: Any) -> int:
+    """Bytes of all buffers a kernel allocates; an upper bound, for small ones go to the stack."""
+    if type(statement).__name__ == "AllocBuffer":
+        dtype = tvm.DataType(str(statement.buffer.dtype))
+        values = int(np.prod([as_int(extent) for extent in statement.buffer.shape], dtype=np.int64))
+        size = values * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
+        return -(-size // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
+    children = [*getattr(statement, "seq", ())]
+    children += [getattr(statement, name, None) for name in ("body", "then_case", "else_case")]
+    return sum(_workspace_bytes(child) for child in children if child is not None)

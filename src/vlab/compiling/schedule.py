@@ -1,0 +1,211 @@
+"""The schedule: one fixed rule of register tiling for every kernel with one reduction, no tuning.
+
+Convolution, depthwise convolution, matrix product, pooling and mean over NHWC data with HWIO weights all become: tiles of
+output channels outermost, then rows and tiles of the width, then the reduction, innermost as many sums as stay in registers.
+A kernel the rule does not fit keeps its plain loops and is reported with the reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from vlab.compiling.foreign import said
+from vlab.records import Kernel
+
+_SPATIAL, _REDUCE = 0, 2
+"""Kinds of block iterators (tirx.IterVar)."""
+_SERIAL = 0
+"""Kind of a loop that is neither vectorised nor unrolled yet (tirx.ForKind)."""
+_LARGEST_WINDOW = 5
+"""Reductions no longer than this in any direction are windows of depthwise kernels, and are unrolled."""
+
+
+@dataclass(frozen=True)
+class Registers:
+    """What the schedule knows about a CPU."""
+
+    lanes: int
+    """float32 values in a vector; 1 without vectors."""
+    accumulators: int
+    """Vector registers to keep sums in."""
+
+
+def schedule_module(module: Any, registers: Registers) -> tuple[Any, tuple[Kernel, ...]]:
+    """Schedule every kernel of a Relax module.
+
+    Returns:
+        The module with scheduled kernels, and for each kernel, sorted by name, whether the rule applied.
+    """
+    functions, report = {}, []
+    for variable, function in module.functions.items():
+        functions[variable] = function
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        try:
+            scheduled = _Rule(function, registers).apply().without_attr("global_symbol")
+        except (RuntimeError, ValueError, TypeError) as error:  # what TVM's bindings raise where a primitive does not apply
+            report.append(Kernel(name=variable.name_hint, scheduled=False, reason=said(error)))
+            continue
+        for key in function.attrs.keys():  # noqa: SIM118 - a TVM map iterates over items
+            scheduled = scheduled.with_attr(key, function.attrs[key])
+        functions[variable] = scheduled
+        report.append(Kernel(name=variable.name_hint, scheduled=True))
+    return tvm.IRModule(functions, attrs=module.attrs), tuple(sorted(report, key=lambda kernel: kernel.name))
+
+
+def pick_tiles(channels: int, width: int, registers: Registers) -> tuple[int, int]:
+    """Channel and width tile that keep the most sums in registers.
+
+    Args:
+        channels: extent of the innermost spatial loop; the channel tile divides it.
+        width: extent of the loop before it; the width tile divides it.
+        registers: the CPU's.
+
+    Returns:
+        Tile of channels and tile of width, both at least 1.
+    """
+    lanes = registers.lanes
+    candidates = [lanes, lanes * 2, lanes * 4, lanes // 2, lanes // 4] if lanes > 1 else [1, 2, 4]
+    best, best_score = (1, 1), (0, 0, 0)
+    for channel_tile in candidates:
+        if channel_tile < 1 or channels % channel_tile:
+            continue
+        vectors = -(-channel_tile // lanes)
+        for width_tile in range(1, width + 1):
+            if width % width_tile or vectors * width_tile > registers.accumulators:
+                continue
+            score = (min(channel_tile, lanes) * vectors * width_tile, min(vectors, 2), width_tile)
+            if score > best_score:
+                best, best_score = (channel_tile, width_tile), score
+    return best
+
+
+class _Rule:
+    """The rule at work on one kernel."""
+
+    def __init__(self, function: Any, registers: Registers) -> None:
+        self.schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
+        self.root = self.schedule.get_sblock("root", "main")
+        self.registers = registers
+
+    def apply(self) -> Any:
+        """The scheduled kernel."""
+        self._inline_producers()
+        reductions = [index for index, block in enumerate(self._blocks()) if self._reduces(block)]
+        if len(reductions) == 1:
+            self._tile(reductions[0])
+        self._vectorise_rest()
+        return self.schedule.mod["main"]
+
+    def _blocks(self) -> list[Any]:
+        return list(self.schedule.get_child_blocks(self.root))
+
+    def _kinds(self, block: Any) -> list[int]:
+        return [int(variable.iter_type) for variable in self.schedule.get(block).iter_vars]
+
+    def _reduces(self, block: Any) -> bool:
+        return _REDUCE in self._kinds(block)
+
+    def _extent(self, loop: Any) -> int:
+        return as_int(self.schedule.get(loop).extent)
+
+    def _try_inline(self, block: Any) -> None:
+        try:
+            self.schedule.compute_inline(block)
+        except RuntimeError:  # not inlinable: the block stays
+            return
+
+    def _inline_producers(self) -> None:
+        """Inline elementwise producers; keep a padding that changes the shape: inlined it is a branch in every load."""
+        for block in self._blocks()[:-1]:
+            if not self._reduces(block) and not self._pads(self.schedule.get(block)):
+                self._try_inline(block)
+
+    @staticmethod
+    def _pads(block: Any) -> bool:
+        if not block.name_hint.startswith("pad_temp"):
+            return False
+        return len(block.reads) != 1 or _shape(block.reads[0]) != _shape(block.writes[0])
+
+    def _tile(self, index: int) -> None:
+        schedule, lanes = self.schedule, self.registers.lanes
+        main = self._blocks()[index]
+        for block in self._blocks()[index + 1 : -1]:  # fold the epilogue into one block
+            self._try_inline(block)
+        index = next(place for place, block in enumerate(self._blocks()) if self._reduces(block))
+        epilogue = self._blocks()[index + 1 :]
+
+        loops, kinds = schedule.get_loops(main), self._kinds(main)
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=False) if kind == _SPATIAL]
+        reduction = [loop for loop, kind in zip(loops, kinds, strict=False) if kind == _REDUCE]
+        if len(loops) != len(kinds) or not spatial:
+            raise ValueError("its loops do not match its iterators")
+        sizes = [self._extent(loop) for loop in reduction]
+
+        wide = len(spatial) >= 2 and self._extent(spatial[-2]) > 1
+        width = self._extent(spatial[-2]) if wide else 1
+        channel_tile, width_tile = pick_tiles(self._extent(spatial[-1]), width, self.registers)
+        channel_outer, channel_inner = schedule.split(spatial[-1], [None, channel_tile])
+        outer, inner = [channel_outer, *spatial[: -2 if wide else -1]], []
+        if wide:
+            width_outer, width_inner = schedule.split(spatial[-2], [None, width_tile])
+            outer.append(width_outer)
+            inner.append(width_inner)
+        schedule.reorder(*outer, *reduction, *inner, channel_inner)
+
+        if epilogue:
+            schedule.set_scope(main, 0, "local")
+            tail = epilogue[0]
+        else:
+            tail = schedule.cache_write(main, 0, "local")
+        schedule.reverse_compute_at(tail, outer[-1])
+        if lanes > 1:
+            schedule.vectorize(schedule.get_loops(tail)[-1])
+        if channel_tile > 1:
+            (schedule.vectorize if lanes > 1 else schedule.unroll)(channel_inner)
+        if width_tile > 1:
+            schedule.unroll(inner[0])
+        self._unroll_window(reduction, sizes)
+        init = schedule.get_loops(schedule.decompose_reduction(main, reduction[0]))
+        if lanes > 1 and channel_tile > 1:
+            schedule.vectorize(init[-1])
+        if width_tile > 1:
+            schedule.unroll(init[-2])
+
+    def _unroll_window(self, reduction: Sequence[Any], sizes: Sequence[int]) -> None:
+        """Unroll all but the outermost loop of a small window; that one too where it only runs once."""
+        if len(sizes) < 2 or max(sizes) > _LARGEST_WINDOW:
+            return
+        for loop, size in list(zip(reduction, sizes, strict=True))[1 if sizes[0] > 1 else 0 :]:
+            if size > 1:
+                self.schedule.unroll(loop)
+
+    def _vectorise_rest(self) -> None:
+        """Vectorise padding copies, elementwise kernels and transposes."""
+        lanes = self.registers.lanes
+        for block in self._blocks():
+            loops = self.schedule.get_loops(block)
+            if lanes == 1 or self._reduces(block) or not loops or int(self.schedule.get(loops[-1]).kind) != _SERIAL:
+                continue
+            size = self._extent(loops[-1])
+            factor = next((count for count in (lanes * 2, lanes) if size % count == 0), 1)
+            if factor == 1:
+                continue
+            inner = self.schedule.split(loops[-1], [None, factor])[1] if factor < size else loops[-1]
+            try:
+                self.schedule.vectorize(inner)
+            except RuntimeError:  # the loop carries a dependence: it stays serial
+                continue
+
+
+def as_int(value: Any) -> int:
+    """A constant of TVM's as a Python integer."""
+    return int(getattr(value, "value", value))
+
+
+def _shape(region: Any) -> list[int]:
+    return [as_int(extent) for extent in region.source.shape]

@@ -1,0 +1,90 @@
+"""Everything besides model, target and options that the bytes of an artifact depend on."""
+
+import importlib.metadata
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from vlab import processes, settings
+from vlab.errors import CompileError, MissingToolError
+from vlab.records import Record, Sha256, digest_file
+from vlab.targets import Compiler
+
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
+
+
+class Sources(Record):
+    """The part of a toolchain that is known before anything is compiled: a part of the cache's key."""
+
+    packages: dict[str, str]
+    cc: str
+    libc_sha256: Sha256
+    compiling_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Harness:
+    """The C program that the kernels are linked into."""
+
+    source: Path
+
+    @classmethod
+    def linux(cls) -> "Harness":
+        """The harness for Linux boards.
+
+        Raises:
+            CompileError: the file is not there.
+        """
+        source = settings.data_dir("targets") / "harness" / "linux.c"
+        if not source.is_file():
+            raise CompileError(f"{source} is missing, and without the harness nothing can be linked; install vlab again")
+        return cls(source)
+
+
+def sources(compiler: Compiler, harness: Harness) -> Sources:
+    """The toolchain on this machine.
+
+    Raises:
+        MissingToolError: a package or the C compiler is not installed; names the command that installs it.
+    """
+    cc = compiler.find()
+    return Sources(
+        packages=_packages(),
+        cc=_first_line(cc),
+        libc_sha256=_libc(cc, compiler.install_command),
+        compiling_sha256=_compiling_sha256(harness),
+    )
+
+
+def _packages() -> dict[str, str]:
+    try:
+        return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingToolError(
+            f"{error.name} is not installed; install what compiling needs with: pip install 'vlab[compile]'"
+        ) from error
+
+
+@cache
+def _first_line(cc: str) -> str:
+    done = processes.run_limited([cc, "--version"], timeout_s=30, env={"LC_ALL": "C"})
+    return done.stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+@cache
+def _libc(cc: str, install_command: str) -> str:
+    """Digest of the C library that is linked in; its version is not that of the compiler."""
+    done = processes.run_limited([cc, "-print-file-name=libc.a"], timeout_s=30, env={"LC_ALL": "C"})
+    path = Path(done.stdout.decode(errors="replace").strip())
+    if not path.is_file():
+        raise MissingToolError(f"{cc} has no static C library; install it with: {install_command}")
+    return digest_file(path)
+
+
+def _compiling_sha256(harness: Harness) -> str:
+    """Digest over the compile stage's own sources and the harness, each by name and content."""
+    digest = sha256()
+    for path in [*sorted(Path(__file__).parent.glob("*.py")), harness.source]:
+        digest.update(f"{digest_file(path)}  {path.name}\n".encode())
+    return digest.hexdigest()

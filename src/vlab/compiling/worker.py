@@ -1,0 +1,111 @@
+"""The process that one compile runs in: `python -m vlab.compiling.worker DIRECTORY`.
+
+Reads the order in the directory and writes object, C and weights beside it, and what the reference runtime answers to the
+probe.
+A process of its own keeps crashes and memory of the compiler away from the caller, and TVM out of it.
+"""
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlab import errors
+from vlab.compiling import exchange
+from vlab.compiling.exchange import Failure, Order, Product, Response
+from vlab.compiling.foreign import said
+from vlab.errors import CompileError, ModelError, VlabError
+from vlab.records import ModelFormat, TensorSpec
+
+if TYPE_CHECKING:
+    from vlab.compiling.generating import Tensor
+
+
+def main() -> None:
+    """Carry out the order in the directory that is the only argument."""
+    directory = Path(sys.argv[1])
+    try:
+        order = Order.from_json((directory / exchange.REQUEST).read_bytes())
+        response = Response(product=_compile(order, directory))
+    except VlabError as error:
+        kind = type(error).__name__ if hasattr(errors, type(error).__name__) else CompileError.__name__
+        response = Response(failure=Failure(kind=kind, message=str(error)))
+    except MemoryError:
+        response = Response(
+            failure=Failure(kind=CompileError.__name__, message="the compile process ran out of its memory limit")
+        )
+    except Exception as error:  # noqa: BLE001 - what TVM raises has no common class; the caller gets one line of it
+        response = Response(failure=Failure(kind=CompileError.__name__, message=f"the compiler failed: {said(error)}"))
+        print(error, file=sys.stderr)
+    (directory / exchange.RESPONSE).write_bytes(response.to_json())
+
+
+def _compile(order: Order, directory: Path) -> Product:
+    from vlab.compiling import reference
+
+    format_ = order.model.format
+    runtime = reference.reference_name(format_)
+    content = Path(order.path).read_bytes()
+    if sha256(content).hexdigest() != order.model.sha256:
+        raise ModelError(f"{order.path} changed while it was compiled; compile it again")
+
+    _stage("importing the model")
+    from vlab.compiling import generating, importing, lowering
+
+    if format_ is ModelFormat.onnx:
+        imported = importing.import_onnx(content, order.options.shapes)
+    else:
+        imported = importing.import_tflite(content)
+
+    _stage("lowering the model")
+    lowered = lowering.lower(imported.module, order.target)
+    generated = generating.generate(lowered)
+    _stage("generating machine code")
+    lowering.emit_object(lowered, order.target).write_to_file(str(directory / exchange.KERNELS), "o")
+    (directory / exchange.SOURCE).write_text(generated.source, encoding="utf-8")
+    (directory / exchange.HEADER).write_text(generating.HEADER, encoding="utf-8")
+    (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
+    (directory / exchange.WEIGHTS).write_bytes(generated.weights)
+    inputs = _named(imported.inputs, generated.inputs)
+    outputs = _named(imported.outputs, generated.outputs)
+
+    _stage("running the reference")
+    samples = reference.probe(inputs, Path(order.probe_inputs) if order.probe_inputs else None)
+    answers = reference.reference_outputs(format_, content, imported.inputs, samples)
+    for spec, array in zip(outputs, answers[0], strict=True):
+        if str(array.dtype) != spec.dtype or array.shape != spec.shape:
+            raise CompileError(
+                f"output {spec.name} was compiled to {spec.dtype}{list(spec.shape)}, but {runtime} gives "
+                f"{array.dtype}{list(array.shape)}; an operator before it is compiled wrongly"
+            )
+    (directory / exchange.PROBE).write_bytes(reference.to_bytes(samples))
+    (directory / exchange.REFERENCE).write_bytes(reference.to_bytes(answers))
+
+    from tvm.target.codegen import llvm_version_major
+
+    return Product(
+        notices=imported.notices,
+        llvm=str(llvm_version_major()),
+        reference=runtime,
+        probe_count=len(samples),
+        inputs=inputs,
+        outputs=outputs,
+        kernels=lowered.report,
+        arena_bytes=generated.arena_bytes,
+        workspace_bytes=generated.workspace_bytes,
+        weights_bytes=len(generated.weights),
+    )
+
+
+def _named(names: tuple[str, ...], tensors: "tuple[Tensor, ...]") -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name=name, shape=tensor.shape, dtype=tensor.dtype) for name, tensor in zip(names, tensors, strict=True)
+    )
+
+
+def _stage(what: str) -> None:
+    print(f"{exchange.STAGE}{what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Kinds of boards: one TOML file each under `targets/`, read into a `Target`.
+
+    >>> load("riscv/rv64gc-linux").isa
+    'rv64gc'
+
+The name is the path without its suffix, so that a file says nothing twice. `docs/targets.md` explains every key.
+"""
+
+import os
+import platform
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from vlab import settings
+from vlab.errors import MissingToolError, TargetError
+from vlab.records import Record, TargetName
+
+Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+"""One word of a command line or of a compiler's option."""
+
+Program = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+"""A program to be found on PATH; never a path."""
+
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+"""Name of a Debian package."""
+
+
+class Llvm(Record):
+    """A code generation target, in the words of `tvm.target.Target`."""
+
+    kind: Literal["llvm"] = "llvm"
+    mtriple: Word
+    mcpu: Word = Field(description="a CPU that LLVM knows by this name; `native` is not one")
+    mabi: Word | None = None
+    mfloat_abi: Literal["soft", "hard"] | None = None
+    mattr: tuple[Annotated[str, StringConstraints(pattern=r"^[+-]\S+$")], ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """The dictionary that `tvm.target.Target` takes."""
+        given = {key: value for key, value in self.model_dump(mode="json").items() if value}
+        return {key.replace("mfloat_abi", "mfloat-abi"): value for key, value in given.items()}
+
+
+class Tool(Record):
+    """A program and how to get it."""
+
+    program: Program
+    packages: tuple[Package, ...] = Field(min_length=1, description="Debian packages that bring it")
+
+    @property
+    def install_command(self) -> str:
+        """What to type to install it on Debian."""
+        return f"apt-get install --no-install-recommends {' '.join(self.packages)}"
+
+    def find(self) -> str:
+        """Path of the program.
+
+        Raises:
+            MissingToolError: it is not on PATH; names the command that installs it.
+        """
+        path = shutil.which(self.program)
+        if path is None:
+            raise MissingToolError(f"{self.program} is not on this machine; install it with: {self.install_command}")
+        return path
+
+
+class Compiler(Tool):
+    """The C compiler that links an artifact."""
+
+    flags: tuple[Word, ...] = Field(description="for compiling and linking; must give a static executable")
+
+
+class Emulator(Tool):
+    """What runs an executable of this target on other machines."""
+
+    args: tuple[Word, ...] = Field(default=(), description="before the executable; selects the CPU")
+
+
+class Target(Record):
+    """A kind of board."""
+
+    name: TargetName
+    description: str = Field(min_length=1)
+    machine: Word = Field(description="what `uname -m` says on such a board")
+    isa: str = Field(min_length=1, description="instruction set that the kernels may use")
+    cpu_features: tuple[Word, ...] = Field(
+        default=(), description="names a board's /proc/cpuinfo must list, for features beyond those of every such machine"
+    )
+    lanes: int = Field(ge=1, le=64, description="float32 values in a vector the schedule works with; 1 without vectors")
+    accumulators: int = Field(ge=1, le=64, description="vector registers the schedule keeps sums in")
+    lower: Llvm = Field(description="target the kernels are lowered for")
+    emit: Llvm | None = Field(default=None, description="target machine code is emitted for, where it differs")
+    compiler: Compiler
+    emulator: Emulator | None = Field(default=None, description="absent where the target only runs natively")
+
+    @property
+    def native(self) -> bool:
+        """Whether this machine is such a board: architecture and CPU features are there."""
+        return sys.platform == "linux" and platform.machine() == self.machine and not self._missing_features()
+
+    @property
+    def emulated(self) -> bool:
+        """Whether `command` goes through the emulator on this machine."""
+        return self.emulator is not None and not self.native
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The programs this machine needs to compile for the target and to run what came out."""
+        return (self.compiler, self.emulator) if self.emulated and self.emulator else (self.compiler,)
+
+    def command(self, executable: Path, args: Sequence[str | Path], *, plugin: str | Path | None = None) -> list[str]:
+        """What to run on this machine to run an executable of the target, natively or emulated.
+
+        Args:
+            executable: static executable for the target.
+            args: its arguments.
+            plugin: a plugin of the emulator, with its own arguments after commas, such as one that counts instructions.
+
+        Raises:
+            TargetError: this machine is not such a board and there is no emulator; or a plugin without emulator.
+            MissingToolError: the emulator is not installed; names the command that installs it.
+        """
+        words = [str(executable), *map(str, args)]
+        if self.native:
+            if plugin is not None:
+                raise TargetError(f"{self.name} runs natively on this machine, so there is no emulator to load {plugin} into")
+            return words
+        if self.emulator is None:
+            raise TargetError(self._refusal())
+        load = [] if plugin is None else ["-plugin", f"file={plugin}"]
+        return [self.emulator.find(), *self.emulator.args, *load, *words]
+
+    def _missing_features(self) -> list[str]:
+        have = _cpu_features()
+        return [feature for feature in self.cpu_features if feature not in have]
+
+    def _refusal(self) -> str:
+        if platform.machine() != self.machine or sys.platform != "linux":
+            got = f"this machine is {platform.machine()} ({sys.platform})"
+            return f"{self.name} runs only on {self.machine} Linux and {got}; choose another board or another target"
+        missing = " ".join(self._missing_features())
+        return f"{self.name} needs {self.isa}, and this machine's CPU lacks: {missing}; choose another board or target"
+
+
+def load(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        TargetError: there is none (the message lists the known ones), or its file is wrong.
+    """
+    files = _files()
+    if name not in files:
+        raise TargetError(f"target {name!r} is unknown; expected one of: {', '.join(files) or '(none are installed)'}")
+    return read(files[name])
+
+
+def known() -> dict[str, Target]:
+    """Every target, sorted by name.
+
+    Raises:
+        TargetError: a file is wrong; names file and key.
+    """
+    return {name: read(path) for name, path in _files().items()}
+
+
+def read(path: Path) -> Target:
+    """Read one target file; its place, `family/board.toml`, is its name.
+
+    Raises:
+        TargetError: not readable, not TOML, or a key is wrong; names file and key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TargetError(f"{path}: {error}") from error
+    if "name" in table:
+        raise TargetError(f"{path}: name: got {table['name']!r}, expected no such key; the name is the path of the file")
+    try:
+        return Target.model_validate({"name": f"{path.parent.name}/{path.stem}", **table})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+        raise TargetError(f"{path}: {where}: {first['msg']}{got}; docs/targets.md explains every key") from error
+
+
+def _files() -> dict[str, Path]:
+    folder = settings.data_dir("targets")
+    return {f"{path.parent.name}/{path.stem}": path for path in sorted(folder.glob("*/*.toml"))}
+
+
+def _cpu_features() -> frozenset[str]:
+    """Features of this machine's CPU as Linux names them; on RISC-V the letters and words of its ISA string."""
+    path = Path("/proc/cpuinfo")
+    if not os.access(path, os.R_OK):
+        return frozenset()
+    features: set[str] = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+        if key.strip() == "isa":
+            letters, *words = re.sub(r"^rv\d+", "", value.strip()).split("_")
+            features.update(letters, words)
+            break
+    return frozenset(features)

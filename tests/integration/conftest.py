@@ -1,0 +1,63 @@
+"""Real parts for integration tests, each on loopback and a free port."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vlab import sigstore_local as local
+from vlab.records import Identity
+from vlab.signing import ClientCredentials, Signer
+
+
+@dataclass
+class SigstoreProcess:
+    """A running local Sigstore-compatible instance."""
+
+    state: Path
+    process: subprocess.Popen[str]
+    base_url: str
+
+    @classmethod
+    def start(cls, state: Path, port: int = 0) -> "SigstoreProcess":
+        """Start on a free port, or on the one the state belongs to, and wait until it answers."""
+        command = [sys.executable, "-m", "vlab.sigstore_local", "--state", str(state), "--port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        word, _, base_url = process.stdout.readline().strip().partition(" ")
+        assert word == "ready"
+        return cls(state, process, base_url)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it and give its exit status."""
+        self.process.send_signal(how)
+        return self.process.wait(10)
+
+    @property
+    def trust(self) -> Path:
+        """Its client trust configuration."""
+        return local.trust_file(self.state)
+
+    def identity(self, client: str) -> Identity:
+        """Who a client signs as."""
+        return local.identity_of(client, self.base_url)
+
+    def tokens(self, client: str) -> ClientCredentials:
+        """Identity tokens of a client."""
+        return ClientCredentials(local.token_url(self.base_url), client, local.secret_file(self.state, client))
+
+    def signer(self, client: str = "lab", *, deadline_s: float = 30) -> Signer:
+        """A signer for a client."""
+        return Signer(self.trust, self.tokens(client), self.identity(client), deadline_s=deadline_s)
+
+
+@pytest.fixture(scope="session")
+def sigstore_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SigstoreProcess]:
+    """One local Sigstore-compatible instance for the whole session."""
+    instance = SigstoreProcess.start(tmp_path_factory.mktemp("sigstore"))
+    yield instance
+    assert instance.stop() == 0

@@ -1,0 +1,41 @@
+"""A board and how its worker reaches it."""
+
+from typing import Annotated, Literal
+
+from prefect.blocks.core import Block
+from pydantic import BaseModel, Field
+
+from vlab import records
+
+
+class LocalTransport(BaseModel):
+    """The worker's own machine is the board."""
+
+    kind: Literal["local"] = "local"
+
+
+class QemuUserTransport(BaseModel):
+    """The worker's machine emulates the board, one process at a time."""
+
+    kind: Literal["qemu-user"] = "qemu-user"
+
+
+class Board(Block):
+    """One physical or emulated board that a partner offers. Saved under the board's name."""
+
+    _block_type_name = "VLab Board"
+    _block_type_slug = "vlab-board"
+    _description = "One physical or emulated board that a partner offers. Saved under the board's name."
+
+    board: str = Field(description="unique name of the board; also names its concurrency limit, board-<name>")
+    partner: str = Field(description="who owns it: picks the work pool and the worker's identity")
+    target: str = Field(description="kind of board, as under targets/: riscv/rv64gc-linux")
+    transport: Annotated[LocalTransport | QemuUserTransport, Field(discriminator="kind")] = Field(
+        description="how the worker reaches it"
+    )
+
+    def get_board(self) -> records.Board:
+        """The board as the library knows it."""
+        kind = self.transport.kind
+        info = records.BoardInfo(name=self.board, partner=self.partner, target=self.target, emulated=kind == "qemu-user")
+        return records.Board(info=info, transport=kind)

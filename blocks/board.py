@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from prefect.blocks.core import Block
 from pydantic import BaseModel, Field
 
+from blocks.stored import Stored
 from vlab import records
 
 
@@ -20,7 +20,7 @@ class QemuUserTransport(BaseModel):
     kind: Literal["qemu-user"] = "qemu-user"
 
 
-class Board(Block):
+class Board(Stored):
     """One physical or emulated board that a partner offers. Saved under the board's name."""
 
     _block_type_name = "VLab Board"

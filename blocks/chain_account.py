@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.blocks.core import Block
 from pydantic import Field
+
+from blocks.stored import Stored
 
 if TYPE_CHECKING:
     from vlab import anchoring
 
 
-class ChainAccount(Block):
+class ChainAccount(Stored):
     """The account that publishes ledger heads. Its key stays in a keystore file on the lab's own machine."""
 
     _block_type_name = "VLab Chain Account"

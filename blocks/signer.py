@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.blocks.core import Block
 from pydantic import Field
+
+from blocks.stored import Stored
 
 if TYPE_CHECKING:
     from vlab import signing
 
 
-class Signer(Block):
+class Signer(Stored):
     """An identity that signs statements keylessly. The client secret stays in a file on the signer's own machine."""
 
     _block_type_name = "VLab Signer"

@@ -1,10 +1,11 @@
 """Where results and artifacts are kept."""
 
-from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.stored import Stored
 
-class Tracking(Block):
+
+class Tracking(Stored):
     """The MLflow server with the lab's runs and its artifact store."""
 
     _block_type_name = "VLab Tracking"

@@ -7,7 +7,7 @@ from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from tasks.anchor import anchor
@@ -29,7 +29,7 @@ RECORD_KEY = "benchmark-record"
 TargetChoice = Annotated[str, Field(json_schema_extra={"enum": sorted(kinds.known())})]
 
 
-RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
+RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
 
 
 @flow(name="benchmark", flow_run_name="benchmark-{request_id}", task_runner=RUNNER)
@@ -103,7 +103,7 @@ def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tu
         return {}, None
     logs: dict[str, Any] = {board: log_result.submit(request, board) for board in boards}
     anchored: Any = anchor.submit(request, boards)
-    evidence = {board: attach_evidence.submit(request, board, logs[board], wait_for=[anchored]) for board in boards}
+    evidence = {board: attach_evidence.submit(request, board, logs[board], anchored) for board in boards}
     for board in boards:
         for step, future in (("log", logs[board]), ("anchor", anchored), ("attach evidence", evidence[board])):
             future.wait()

@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from tasks.retrying import transient
 from vlab import tracking
 from vlab.journal import Journal
-from vlab.records import AssetRef, Request, Result
+from vlab.records import Anchor, AssetRef, Request, Result
 from vlab.settings import Settings
 
 
@@ -23,9 +23,10 @@ def log_result(request: Request, board: str) -> str:
 
 
 @task(task_run_name="attach-evidence-{board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
-def attach_evidence(request: Request, board: str, run_id: str) -> AssetRef:
-    """Put a board's evidence file into the store and beside its metrics."""
+def attach_evidence(request: Request, board: str, run_id: str, anchored: Anchor) -> AssetRef:
+    """Put a board's evidence file into the store and beside its metrics, with the anchor as tags."""
     path = Settings.from_environment().runs / request.request_id / "boards" / board / "evidence.json"
     url = Tracking.load("lab").url
-    tracking.attach(run_id, url=url, files={path.name: path})
+    tags = {"vlab.anchor_tx": anchored.tx_hash, "vlab.anchor_block": str(anchored.block_number)}
+    tracking.attach(run_id, url=url, files={path.name: path}, tags=tags)
     return tracking.store_put(path, f"{board}.evidence.json", url=url)

@@ -13,6 +13,7 @@ The formats are described in docs/format.md. Type URIs are never changed; a new 
 
 import json
 import math
+import re
 from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Any, Final, NoReturn
@@ -41,6 +42,7 @@ RESULT_NAME: Final = "result.json"
 SAMPLE_ENCODING: Final = "uint64-big-endian-ns"
 """How one latency becomes a leaf of the samples tree: 8 bytes, big endian, nanoseconds."""
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _STATEMENT_FIELDS = frozenset({"_type", "subject", "predicateType", "predicate"})
 _SUBJECT_FIELDS = frozenset({"name", "digest"})
 
@@ -124,8 +126,10 @@ def benchmark_statement(result: Result, result_bytes: bytes, samples_root: str) 
         samples_root: RFC 6962 root, lowercase hex, over the latencies in order, each leaf encoded as `SAMPLE_ENCODING`.
 
     Raises:
-        EvidenceError: the bytes are not this result.
+        EvidenceError: the bytes are not this result, or the root is not a digest.
     """
+    if not _SHA256.fullmatch(samples_root):
+        raise EvidenceError(f"samples root is {samples_root!r}, expected 64 lowercase hexadecimal characters")
     if Result.from_json(result_bytes) != result:
         raise EvidenceError("the result record is not what its bytes say; hand over the bytes of this very result.json")
     measured, plan, tools = result.measurement, result.plan, result.manifest.toolchain

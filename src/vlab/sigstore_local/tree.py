@@ -1,4 +1,4 @@
-"""A durable append-only Merkle tree (RFC 6962 section 2.1) on SQLite.
+"""A durable append-only Merkle tree (RFC 9162 section 2.1) on SQLite.
 
 The hash of every complete subtree is stored, so appending, roots, proofs and tiles cost O(log n) rows. An append is one
 transaction, synchronised to disk before the leaf's place is given to anyone: a killed process leaves a consistent tree.
@@ -7,8 +7,9 @@ One process, one thread; the state directory's lock sees to that.
 
 import sqlite3
 import time
-from hashlib import sha256
 from pathlib import Path
+
+from vlab import merkle
 
 _SCHEMA = """
 create table if not exists leaf (
@@ -20,15 +21,6 @@ create trigger if not exists leaf_fixed before update on leaf begin select raise
 create trigger if not exists node_kept before delete on node begin select raise(abort, 'append-only'); end;
 create trigger if not exists node_fixed before update on node begin select raise(abort, 'append-only'); end;
 """
-
-
-def leaf_hash(body: bytes) -> bytes:
-    """SHA-256(0x00 || body)."""
-    return sha256(b"\x00" + body).digest()
-
-
-def _node_hash(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
 
 
 class Tree:
@@ -44,7 +36,7 @@ class Tree:
 
     def append(self, body: bytes) -> int:
         """Add a leaf and return its index; a body that is already in the tree keeps the index it has."""
-        digest = leaf_hash(body)
+        digest = merkle.leaf_hash(body)
         known = self._db.execute("select place from leaf where hash = ?", (digest,)).fetchone()
         if known:
             return int(known[0])
@@ -54,7 +46,7 @@ class Tree:
             self._db.execute("insert into leaf values (?, ?, ?, ?)", (place, digest, body, int(time.time())))
             self._db.execute("insert into node values (0, ?, ?)", (index, digest))
             while index & 1:
-                digest = _node_hash(self._node(level, index - 1), digest)
+                digest = merkle.node_hash(self._node(level, index - 1), digest)
                 level, index = level + 1, index >> 1
                 self._db.execute("insert into node values (?, ?, ?)", (level, index, digest))
             self._db.execute("commit")
@@ -65,22 +57,12 @@ class Tree:
         return place
 
     def root(self, size: int) -> bytes:
-        """Root of the first `size` leaves (RFC 6962 section 2.1); SHA-256 of nothing for size 0."""
-        return sha256(b"").digest() if size == 0 else self._subtree(0, size)
+        """Root of the first `size` leaves (RFC 9162 section 2.1.1)."""
+        return merkle.EMPTY_ROOT if size == 0 else self._subtree(0, size)
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
-        """Audit path of a leaf in the tree of `size` leaves, leaf side first (RFC 6962 section 2.1.1)."""
-        path: list[bytes] = []
-        first, end = 0, size
-        while end - first > 1:
-            middle = first + _split(end - first)
-            if index < middle:
-                path.append(self._subtree(middle, end))
-                end = middle
-            else:
-                path.append(self._subtree(first, middle))
-                first = middle
-        return path[::-1]
+        """Audit path of a leaf in the tree of `size` leaves, leaf side first (RFC 9162 section 2.1.3.1)."""
+        return [self._subtree(first, end) for first, end in merkle.inclusion_ranges(index, size)]
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         """Hashes of up to `count` complete subtrees of 2**level leaves, from the `first` on."""
@@ -103,13 +85,8 @@ class Tree:
         return bytes(row[0])
 
     def _subtree(self, first: int, end: int) -> bytes:
+        return merkle.fold_subtrees([self._complete(*part) for part in merkle.complete_subtrees(first, end)])
+
+    def _complete(self, first: int, end: int) -> bytes:
         width = end - first
-        if width & (width - 1) == 0:
-            return self._node(width.bit_length() - 1, first // width)
-        middle = first + _split(width)
-        return _node_hash(self._subtree(first, middle), self._subtree(middle, end))
-
-
-def _split(width: int) -> int:
-    """Largest power of two smaller than `width`."""
-    return 1 << ((width - 1).bit_length() - 1)
+        return self._node(width.bit_length() - 1, first // width)

@@ -68,7 +68,7 @@ def compile_model(
         options: what the requester chose.
         probe_inputs: .npz with real inputs for the reference check, rows under key `x`, of which the first 32 are used; random
             inputs without it. Not part of the cache's key.
-        timeout_s: limit for the whole compile.
+        timeout_s: limit for the compile; waiting for another process that compiles the same does not count.
         memory_bytes: limit on the compiler process's address space.
 
     Raises:
@@ -78,7 +78,6 @@ def compile_model(
         TargetError: this machine cannot run the target's executables for the check.
     """
     started = time.monotonic_ns()
-    deadline = time.monotonic() + timeout_s
     options = options or CompileOptions()
     harness = Harness.linux()
     reference = inspect_model(model)
@@ -98,7 +97,7 @@ def compile_model(
                 options=options,
                 probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
             )
-            entry = _build(store, key, order, sources, harness, deadline, memory_bytes)
+            entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes)
     return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, time.monotonic_ns() - started)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tvm
 
-from vlab.compiling.lowering import Lowered
+from vlab.compiling.lowering import Lowered, symbol
 from vlab.compiling.schedule import as_int
 from vlab.errors import CompileError
 
@@ -20,6 +20,12 @@ _ALIASES = {
     f"relax.{name}" for name in ("reshape", "expand_dims", "squeeze", "flatten", "memory.kill_storage", "memory.kill_tensor")
 }
 """Calls that leave the bytes where they are."""
+
+_DTYPES = (
+    *("float32", "float64", "float16", "bool"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
+"""Types of inputs and outputs."""
 
 HEADER = """\
 #include <stdint.h>
@@ -190,7 +196,7 @@ class _Walk:
         elif kind != "Call":
             self.places[variable] = self.place(value)
         elif isinstance(value.op, tvm.ir.GlobalVar):
-            self.calls.append((value.op.name_hint, [self.place(argument) for argument in value.args]))
+            self.calls.append((symbol(value.op.name_hint), [self.place(argument) for argument in value.args]))
         else:
             self.places[variable] = self._builtin(variable, value)
 
@@ -205,11 +211,14 @@ class _Walk:
             return _Place("weight", self._weight(value.value if hasattr(value, "value") else value.data))
         place = self.places.get(value)
         if not isinstance(place, _Place):
-            raise CompileError(f"the model needs a {type(value).__name__} that is no tensor in memory: {str(value)[:80]}")
+            raise CompileError(
+                f"a value of the model is no tensor but a {type(value).__name__}, {str(value)[:80]}; "
+                "replace the operator that computes it, such as Shape, by a constant"
+            )
         return place
 
     def _builtin(self, variable: Any, call: Any) -> _Place:
-        name = getattr(call.op, "name", type(call.op).__name__)
+        name = getattr(call.op, "name", None) or getattr(call.op, "global_symbol", type(call.op).__name__)
         if name == "relax.memory.alloc_storage":
             self.storages.append(as_int(call.args[0].values[0]))
             return _Place("storage", len(self.storages) - 1)
@@ -220,9 +229,8 @@ class _Walk:
             return _Place("output", len(self.allocated) - 1)
         if name in _ALIASES:
             return self.place(call.args[0])
-        shown = str(call.args[0]) if name == "relax.call_packed" and call.args else name
         raise CompileError(
-            f"the model calls {shown} of TVM's runtime, which is not on the board; replace the operator behind it"
+            f"the model calls {name} of TVM's runtime, which is not on the board; replace the operator behind it"
         )
 
     def _weight(self, tensor: Any) -> int:
@@ -251,4 +259,8 @@ def _tensor(ty: Any) -> Tensor:
         raise CompileError(
             f"a tensor of the model has the dynamic shape {getattr(ty, 'shape', ty)}; expected fixed ones"
         ) from error
+    if str(ty.dtype) not in _DTYPES or 0 in shape:
+        raise CompileError(
+            f"a tensor of the model is {ty.dtype}{list(shape)}; expected one value or more, of one of: {', '.join(_DTYPES)}"
+        )
     return Tensor(shape, str(ty.dtype))

@@ -1,6 +1,6 @@
 """Model bytes → Relax module, with every refusal before the importer would fail without naming a node."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,13 @@ def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     model = _parse(content)
     _refuse_unknown_operators(model)
     _refuse_external_data(model)
+    inputs, notices = _fix_shapes(model, shapes)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
-    fixed, notices = _fix_shapes(model, shapes)
-    module = _run_importer(model, fixed)
-    return Imported(module, tuple(fixed), tuple(output.name for output in model.graph.output), tuple(notices))
+    module = _run_importer(model)
+    return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices))
 
 
 def _parse(content: bytes) -> Any:
@@ -99,19 +99,24 @@ def _refuse_external_data(model: Any) -> None:
                 )
 
 
-def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[dict[str, list[int]], list[str]]:
-    """Fixed shape of each input, in the model's order, and notices about batches that became 1."""
+def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[list[str], list[str]]:
+    """Write fixed shapes into the model.
+
+    Returns:
+        Names of the inputs in the model's order, and notices about batches that became 1.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     names = [value.name for value in inputs]
+    if not names:
+        raise ModelError("the model has no inputs, so there is nothing to run it on; export it with an input")
     if strangers := sorted(set(shapes) - set(names)):
         raise ModelError(f"a shape is given for {', '.join(strangers)}; the inputs of the model are: {', '.join(names)}")
-    fixed: dict[str, list[int]] = {}
     notices, free = [], []
     for value in inputs:
         dimensions = _dimensions(value)
         if value.name in shapes:
-            fixed[value.name] = _given(value.name, dimensions, shapes[value.name])
+            _write_shape(value, _given(value.name, dimensions, shapes[value.name]))
             continue
         unknown = None if dimensions is None else [place for place, extent in enumerate(dimensions) if isinstance(extent, str)]
         if dimensions is not None and unknown == [0]:
@@ -122,10 +127,18 @@ def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[dict[str, list
             shown = "of unknown rank" if dimensions is None else f"[{', '.join(map(str, dimensions))}]"
             free.append(f"{value.name} is {shown}: --shape {value.name}={_example(dimensions)}")
         else:
-            fixed[value.name] = [int(extent) for extent in dimensions]
+            _write_shape(value, [int(extent) for extent in dimensions])
     if free:
         raise ModelError(f"the shapes of all inputs must be fixed; choose for example {'; '.join(free)}")
-    return fixed, notices
+    return names, notices
+
+
+def _write_shape(value: Any, shape: Sequence[int]) -> None:
+    tensor = value.type.tensor_type
+    tensor.ClearField("shape")
+    tensor.shape.SetInParent()
+    for extent in shape:
+        tensor.shape.dim.add().dim_value = extent
 
 
 def _dimensions(value: Any) -> list[int | str] | None:
@@ -156,7 +169,7 @@ def _example(dimensions: list[int | str] | None) -> str:
     return ",".join(free[place] if isinstance(extent, str) else str(extent) for place, extent in enumerate(dimensions))
 
 
-def _run_importer(model: Any, shapes: dict[str, list[int]]) -> Any:
+def _run_importer(model: Any) -> Any:
     from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
     class NamingImporter(ONNXGraphImporter):  # type: ignore[misc]
@@ -171,7 +184,7 @@ def _run_importer(model: Any, shapes: dict[str, list[int]]) -> Any:
 
     opset = next((entry.version for entry in model.opset_import if entry.domain in _DOMAINS[:2]), 1)
     try:
-        return NamingImporter(shapes, "float32").from_onnx(model.graph, opset)
+        return NamingImporter(None, "float32").from_onnx(model.graph, opset)
     except ModelError:
         raise
     except Exception as error:

@@ -23,7 +23,7 @@ class Lowered:
     kernels: Any
     """Module of the kernels that `main` calls, as C functions."""
     workspace_bytes: dict[str, int]
-    """Upper bound of the temporary memory of each kernel."""
+    """Upper bound of the temporary memory of each kernel, by symbol."""
     report: tuple[Kernel, ...]
     """Each called kernel, and whether the schedule applied."""
 
@@ -37,8 +37,15 @@ def lower(module: Any, target: Target) -> Lowered:
         module, report = schedule_module(module, Registers(target.lanes, target.accumulators))
         module = _plan(module)
         called = _called(module["main"])
-        kernels, workspace = _lower_kernels({gv: f for gv, f in module.functions.items() if gv.name_hint in called}, machine)
+        kernels, workspace = _lower_kernels(
+            {symbol(gv.name_hint): function for gv, function in module.functions.items() if gv.name_hint in called}, machine
+        )
     return Lowered(module["main"], kernels, workspace, tuple(kernel for kernel in report if kernel.name in called))
+
+
+def symbol(kernel: str) -> str:
+    """Name of a kernel's function in C; kernels are called after operators, among them log and exp of the C library."""
+    return f"kernel_{kernel}"
 
 
 def emit_object(lowered: Lowered, target: Target) -> Any:
@@ -98,9 +105,10 @@ def _called(main: Any) -> set[str]:
     return {value.op.name_hint for value in values if isinstance(getattr(value, "op", None), tvm.ir.GlobalVar)}
 
 
-def _lower_kernels(functions: dict[Any, Any], machine: Any) -> tuple[Any, dict[str, int]]:
+def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[str, int]]:
     """TVM's default lowering of TIR, with functions over raw pointers in place of packed ones."""
-    module = relax.transform.AttachGlobalSymbol()(tvm.IRModule(functions))
+    named = {tvm.ir.GlobalVar(name): function for name, function in functions.items()}
+    module = relax.transform.AttachGlobalSymbol()(tvm.IRModule(named))
     module = tirx.transform.BindTarget(machine.with_host(machine))(module)
     module = tvm.transform.Sequential(
         [

@@ -6,6 +6,7 @@
 The name is the path without its suffix, so that a file says nothing twice. `docs/targets.md` explains every key.
 """
 
+import json
 import os
 import platform
 import re
@@ -183,7 +184,9 @@ def read(path: Path) -> Target:
     if "name" in table:
         raise TargetError(f"{path}: name: got {table['name']!r}, expected no such key; the name is the path of the file")
     try:
-        return Target.model_validate({"name": f"{path.parent.name}/{path.stem}", **table})
+        # As JSON, because strict validation then still takes an array for a tuple.
+        text = json.dumps({"name": f"{path.parent.name}/{path.stem}", **table}, default=str)
+        return Target.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

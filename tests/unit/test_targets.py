@@ -1,0 +1,137 @@
+"""Targets: reading, refusing and running."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from vlab import settings, targets
+from vlab.errors import MissingToolError, TargetError
+from vlab.targets import Target
+
+EXPECTED = ["arm/aarch64-linux", "host/x86_64", "riscv/rv64gc-linux", "riscv/rv64gcv-linux"]
+TEXT = (settings.data_dir("targets") / "riscv" / "rv64gcv-linux.toml").read_text(encoding="utf-8")
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "riscv" / "board.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_known_targets_are_sorted_by_name():
+    """The targets that ship are all readable, under the names of their files, in order."""
+    assert list(targets.known()) == EXPECTED
+    assert [target.name for target in targets.known().values()] == EXPECTED
+
+
+def test_unknown_target_lists_the_known_ones():
+    """Asking for a target that does not exist tells which do."""
+    with pytest.raises(TargetError, match=r"'riscv/rv128' is unknown; expected one of: arm/aarch64-linux, host/x86_64"):
+        targets.load("riscv/rv128")
+
+
+@pytest.mark.parametrize("name", ["../riscv/rv64gc-linux", "/etc/passwd", "riscv", ""])
+def test_a_name_is_never_a_path(name: str):
+    """Only names of known files are looked up, so that no name leads out of the folder."""
+    with pytest.raises(TargetError, match="unknown"):
+        targets.load(name)
+
+
+def test_targets_survive_their_canonical_json():
+    """Law of records: `from_json(t.to_json()) == t`."""
+    for target in targets.known().values():
+        assert Target.from_json(target.to_json()) == target
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("lanes = 16", "lanes = 0", "lanes"),
+        ("lanes = 16", 'lanes = "16"', "lanes"),
+        ("lanes = 16", "lanes = true", "lanes"),
+        ("lanes = 16", "lanes = 1979-05-27", "lanes"),
+        ("lanes = 16", "lanes = 16\nspeed = 3", "speed"),
+        ("lanes = 16\n", "", "lanes"),
+        ("description =", "name = 'x/y'\ndescription =", "name"),
+        ('program = "qemu-riscv64"', 'program = "/tmp/qemu"', "emulator.program"),
+        ('"+zvl128b"', '"zvl128b"', r"emit.mattr.7"),
+        ('"-static"', '"-static -shared"', r"compiler.flags.1"),
+        ("[emulator]", "[emulator", "line 26"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_key(tmp_path: Path, old: str, new: str, key: str):
+    """Whatever is wrong in a target's file, the message names the file and the key."""
+    assert old in TEXT
+    path = written(tmp_path, TEXT.replace(old, new, 1))
+
+    with pytest.raises(TargetError, match=rf"board\.toml.*{key}"):
+        targets.read(path)
+
+
+def test_the_place_of_a_file_is_its_name(tmp_path: Path):
+    """Family and board come from folder and file."""
+    assert targets.read(written(tmp_path, TEXT)).name == "riscv/board"
+
+
+def test_code_generation_options_are_tvms():
+    """Empty options are left out and attributes are a list, as `tvm.target.Target` wants them."""
+    target = targets.load("host/x86_64")
+
+    assert target.lower.options() == {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v3"}
+
+
+def test_command_goes_through_the_emulator(tmp_path: Path):
+    """On another machine the emulator runs the executable, with the CPU of the target and the plugin if asked."""
+    target = targets.load("riscv/rv64gcv-linux")
+    if not target.emulated:
+        pytest.skip("this machine is such a board")
+    (tmp_path / "qemu-riscv64").write_text("#!/bin/sh\n")
+    (tmp_path / "qemu-riscv64").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        command = target.command(Path("/a/model"), ["infer", Path("in")], plugin="count.so,out=n")
+
+    expected = [f"{tmp_path}/qemu-riscv64", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0"]
+    assert command == [*expected, "-plugin", "file=count.so,out=n", "/a/model", "infer", "in"]
+
+
+def test_a_missing_emulator_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Without the emulator the message is the command that installs it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    target = targets.load("arm/aarch64-linux")
+    if not target.emulated:
+        pytest.skip("this machine is such a board")
+
+    with pytest.raises(MissingToolError, match="apt-get install --no-install-recommends qemu-user"):
+        target.command(Path("model"), [])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 machine")
+def test_a_cpu_without_the_features_is_refused():
+    """A CPU that lacks a feature is refused by its name, instead of the program dying of an illegal instruction."""
+    target = targets.load("host/x86_64")
+    strange = target.model_copy(update={"cpu_features": ("sse2", "avx2048")})
+
+    assert not strange.native
+    with pytest.raises(TargetError, match="this machine's CPU lacks: avx2048"):
+        strange.command(Path("model"), [])
+
+
+def test_another_machine_without_emulator_is_refused():
+    """A target that neither matches this machine nor has an emulator cannot run here."""
+    target = targets.load("riscv/rv64gc-linux").model_copy(update={"emulator": None, "machine": "pdp11"})
+
+    with pytest.raises(TargetError, match="runs only on pdp11"):
+        target.command(Path("model"), [])
+
+
+def test_a_native_board_needs_no_emulator_and_takes_no_plugin():
+    """On such a board itself the executable is run as it is."""
+    target = targets.load("riscv/rv64gc-linux").model_copy(update={"machine": platform.machine(), "cpu_features": ()})
+
+    assert not target.emulated
+    assert target.command(Path("/a/model"), ["infer"]) == ["/a/model", "infer"]
+    with pytest.raises(TargetError, match="no emulator"):
+        target.command(Path("/a/model"), [], plugin="count.so")

@@ -38,6 +38,7 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_TIMEOUT_S
+    wbufsize = -1  # head and body in one packet, else each answer waits 40 ms for an acknowledgement
     server: Server
     _local: ClassVar = {"127.0.0.1", "localhost"}
 

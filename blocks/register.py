@@ -2,22 +2,22 @@
 
     python -m blocks.register SETUP.json        # in the checkout, with PREFECT_API_URL set
 
-Run by `vlab up` in a process of its own, because the library does not import Prefect. Everything is created or brought up to
-date, so running it again is harmless. It prints one line, `pools`, as soon as workers may start: a worker that comes before its
-pool would create it without the working directory.
+Run by `vlab up` in a process of its own, because the library does not import Prefect. It waits for the server. Everything is
+created or brought up to date, so running it again is harmless. It prints one line, `pools`, as soon as workers may start: a
+worker that comes before its pool would find none.
 """
 
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel
@@ -30,7 +30,7 @@ from blocks.tracking import Tracking
 ALIVE = "prefect.flow-run.heartbeat"
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 
-CRASH_LOST_RUNS = Automation(
+CRASH_LOST_RUNS = AutomationCore(
     name="crash-lost-runs",
     description="A run whose machine went away sends no heartbeat; without this it would stay Running for ever.",
     trigger=EventTrigger(
@@ -85,9 +85,16 @@ def create_limit(client: SyncPrefectClient, name: str, limit: int) -> None:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
 
 
+def wait_for(client: SyncPrefectClient) -> None:
+    """Wait until the server answers; the caller sets the deadline by ending this process."""
+    while client.api_healthcheck() is not None:
+        time.sleep(0.1)
+
+
 def register(setup: Setup) -> None:
     """Bring the server that PREFECT_API_URL names up to date."""
     with get_client(sync_client=True) as client:
+        wait_for(client)
         for name, working_dir in setup.pools.items():
             create_pool(client, name, working_dir)
         print("pools", flush=True)

@@ -1,0 +1,169 @@
+"""Start, stop and look at a local lab."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlab.errors import TransientError
+from vlab.records import Record
+from vlab.services import founding, parts, probes
+from vlab.services.layout import Layout
+from vlab.services.parts import Service
+from vlab.services.registration import register
+from vlab.settings import Settings
+
+Progress = Callable[[str], None]
+
+LOCK_DEADLINE_S = 300.0
+INTERRUPTED = "the lab was stopped while this run was at work; finish it with: vlab resume"
+
+
+class ServiceStatus(Record):
+    """One service of the lab."""
+
+    name: str
+    running: bool
+    address: str
+    pid: int | None
+    log: str
+
+
+class LabStatus(Record):
+    """All services of the lab."""
+
+    home: str
+    services: tuple[ServiceStatus, ...]
+
+    @property
+    def running(self) -> bool:
+        """Whether every service runs."""
+        return all(service.running for service in self.services)
+
+
+def status(settings: Settings) -> LabStatus:
+    """Which services run, by asking each of them."""
+    layout = Layout.of(settings)
+    return _status(layout, [*parts.servers(layout), *parts.workers(layout)])
+
+
+def up(settings: Settings, *, progress: Progress = lambda _: None) -> LabStatus:
+    """Bring the whole lab up; what runs already is left alone.
+
+    Args:
+        settings: home of the lab and its ports.
+        progress: is told each thing that is done, in a few words.
+
+    Raises:
+        RefusedError: a port is taken, or the lab in this home was set up differently.
+        TransientError: a service did not start; the message has the end of its log.
+    """
+    began = time.monotonic()
+    with _locked(settings.home, progress):
+        layout = Layout.of(settings, create=True)
+        founding.create_account(layout)
+        prefect, mlflow, sigstore, chain = servers = parts.servers(layout)
+        workers = parts.workers(layout)
+        abandoned = prefect.daemon.pid() is None and not any(worker.daemon.pid() for worker in workers)
+        for server in servers:
+            if server.start():
+                progress(f"{server.name}: starting at {server.address}")
+        _wait([sigstore, chain], progress)
+        profile = founding.write_profile(layout)
+
+        def start_workers() -> None:
+            if abandoned and (lost := probes.crash_lost_runs(layout.prefect_url, INTERRUPTED)):
+                progress(f"{lost} runs that the last stop interrupted are marked as crashed")
+            for worker in workers:
+                worker.start()
+
+        register(
+            layout,
+            founding.prefect_setup(layout, profile),
+            wait_for_server=lambda: _wait([prefect], progress),
+            on_pools=start_workers,
+        )
+        _wait([mlflow, *workers], progress)
+        progress(f"the lab is up, {time.monotonic() - began:.0f} s: {layout.prefect_url}")
+        return _status(layout, [*servers, *workers])
+
+
+def down(settings: Settings) -> LabStatus:
+    """Stop every service, workers first; all state stays, and what was running is marked as crashed."""
+    with _locked(settings.home, lambda _: None):
+        layout = Layout.of(settings)
+        servers, workers = parts.servers(layout), parts.workers(layout)
+        _stop(workers)
+        if servers[0].running:
+            probes.crash_lost_runs(layout.prefect_url, INTERRUPTED)
+        _stop(servers)
+        return _status(layout, [*servers, *workers])
+
+
+def _status(layout: Layout, services: Iterable[Service]) -> LabStatus:
+    def look(service: Service) -> ServiceStatus:
+        return ServiceStatus(
+            name=service.name,
+            running=service.running,
+            address=service.address,
+            pid=service.daemon.pid(),
+            log=str(service.daemon.log),
+        )
+
+    with ThreadPoolExecutor() as pool:
+        return LabStatus(home=str(layout.home), services=tuple(pool.map(look, services)))
+
+
+def _wait(services: Iterable[Service], progress: Progress) -> None:
+    """Wait until each answers.
+
+    Raises:
+        TransientError: one died or took too long; the message names it and has the end of its log.
+    """
+    began = time.monotonic()
+    waiting = list(services)
+    while waiting:
+        for service in list(waiting):
+            died = service.daemon.pid() is None
+            if not died and service.answers():
+                waiting.remove(service)
+                progress(f"{service.name}: answers at {service.address}")
+            elif died or time.monotonic() - began > service.deadline_s:
+                what = "ended" if died else f"did not answer within {service.deadline_s:.0f} s"
+                raise TransientError(
+                    f"{service.name} {what} while starting; the end of {service.daemon.log}:\n{service.daemon.last_words()}"
+                )
+        time.sleep(0.1)
+
+
+def _stop(services: Iterable[Service]) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda service: service.daemon.stop(service.grace_s), services))
+
+
+@contextmanager
+def _locked(home: Path, progress: Progress) -> Iterator[None]:
+    """Only one command at a time changes a lab.
+
+    Raises:
+        TransientError: another one holds the lock for too long.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / ".lock").open("w") as lock:
+        give_up, told = time.monotonic() + LOCK_DEADLINE_S, False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise TransientError(
+                        f"another command is still changing the lab in {home}; wait for it, or stop it"
+                    ) from None
+                if not told:
+                    progress("another command is changing this lab; waiting for it")
+                    told = True
+                time.sleep(0.2)
+        yield

@@ -1,0 +1,121 @@
+"""Where a local lab keeps what, on which ports, with which boards; settled by its first start."""
+
+import json
+import secrets
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlab import targets
+from vlab.errors import RefusedError
+from vlab.journal import write_whole
+from vlab.records import Board, BoardInfo
+from vlab.settings import Settings
+
+DEFAULT_PORT_BASE = 4200
+PARTNERS = ("partner-a", "partner-b")
+POOLS = ("lab", *PARTNERS)
+"""Work pools; each has one worker of the same name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths and addresses of one local lab."""
+
+    home: Path
+    port_base: int
+    instance: str
+    """Random id of this lab: part of its ledger's origin, so that no two labs share one."""
+
+    @classmethod
+    def of(cls, settings: Settings, *, create: bool = False) -> "Layout":
+        """The lab in `settings.home`, as its first start settled it.
+
+        Args:
+            settings: home and ports from the environment.
+            create: settle it now where it is new.
+
+        Raises:
+            RefusedError: the environment names other ports than the lab has.
+        """
+        file = settings.home / "instance.json"
+        if file.exists():
+            known = json.loads(file.read_bytes())
+            if settings.port_base not in (known["port_base"], DEFAULT_PORT_BASE):
+                raise RefusedError(
+                    f"the lab in {settings.home} has its ports from {known['port_base']}, and VLAB_PORT_BASE says "
+                    f"{settings.port_base}; its certificates name the port, so unset it, or set VLAB_HOME to a new lab"
+                )
+            return cls(settings.home, known["port_base"], known["instance"])
+        fresh = cls(settings.home, settings.port_base, secrets.token_hex(8))
+        if create:
+            write_whole(file, json.dumps({"port_base": fresh.port_base, "instance": fresh.instance}).encode())
+        return fresh
+
+    @property
+    def prefect_url(self) -> str:
+        """Prefect's UI; its API is below `/api`."""
+        return self._url(0)
+
+    @property
+    def tracking_url(self) -> str:
+        """MLflow's UI and API."""
+        return self._url(1)
+
+    @property
+    def sigstore_url(self) -> str:
+        """The local Sigstore instance, which is also the OIDC issuer."""
+        return self._url(2)
+
+    @property
+    def chain_url(self) -> str:
+        """JSON-RPC of the development chain."""
+        return self._url(3)
+
+    @property
+    def ledger_origin(self) -> str:
+        """The name of this lab's ledger."""
+        return f"vlab.local/{self.instance}"
+
+    @property
+    def key_file(self) -> Path:
+        """Keystore of the account that publishes ledger heads."""
+        return self.home / "keys" / "chain.json"
+
+    @property
+    def password_file(self) -> Path:
+        """The keystore's password."""
+        return self.home / "keys" / "chain.password"
+
+    @property
+    def outbox(self) -> Path:
+        """Transactions that are not final yet."""
+        return self.home / "keys" / "outbox.db"
+
+    def worker_home(self, pool: str) -> Path:
+        """The only state a worker knows of: the lab's own, or the partner's directory."""
+        return self.home if pool == "lab" else self.home / "partners" / pool
+
+    def prefect_home(self, process: str) -> Path:
+        """PREFECT_HOME of the server or of a pool's worker."""
+        return self.home / "prefect" if process == "prefect" else self.worker_home(process) / "worker"
+
+    def _url(self, offset: int) -> str:
+        return f"http://127.0.0.1:{self.port_base + offset}"
+
+
+def boards() -> list[Board]:
+    """The boards that this machine can be or emulate.
+
+    Raises:
+        TargetError: a board's target is unknown.
+    """
+    table = tomllib.loads((Path(__file__).parent / "boards.toml").read_text(encoding="utf-8"))
+    found = []
+    for partner, entries in table.items():
+        for name, entry in entries.items():
+            target = targets.load(entry["target"])
+            if target.native or target.emulated:
+                info = BoardInfo(name=name, partner=partner, target=target.name, emulated=target.emulated)
+                found.append(Board(info=info, transport="qemu-user" if target.emulated else "local"))
+    return found

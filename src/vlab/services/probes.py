@@ -1,0 +1,81 @@
+"""Whether a service answers, asked with plain HTTP: loading its client library would take longer than the answer."""
+
+import json
+import urllib.request
+from datetime import datetime
+from http.client import HTTPException
+from typing import Any
+
+PROBE_TIMEOUT_S = 5.0
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+
+
+def ask(url: str, body: Any = None, *, timeout_s: float = PROBE_TIMEOUT_S) -> Any:
+    """The JSON (or text) that an address answers; a body makes it a POST.
+
+    Raises:
+        OSError: no answer, or one that says it failed.
+        ValueError: the answer is not JSON though it says so.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - ours, loopback
+    try:
+        with _OPENER.open(request, timeout=timeout_s) as answer:
+            text = answer.read()
+            is_json = "json" in answer.headers.get("Content-Type", "")
+    except HTTPException as error:
+        raise OSError(str(error)) from error
+    return json.loads(text) if is_json else text.decode(errors="replace")
+
+
+def prefect_answers(url: str) -> bool:
+    """Prefect's server."""
+    return _answers(f"{url}/api/health")
+
+
+def mlflow_answers(url: str) -> bool:
+    """MLflow's server."""
+    return _answers(f"{url}/health")
+
+
+def sigstore_answers(url: str) -> bool:
+    """The local Sigstore instance, by its OIDC discovery document."""
+    return _answers(f"{url}/.well-known/openid-configuration")
+
+
+def chain_answers(url: str) -> bool:
+    """The development chain."""
+    return _answers(url, {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
+
+
+def worker_is_online(prefect_url: str, pool: str, since: float) -> bool:
+    """Whether the server had a heartbeat of the pool's worker later than `since`, seconds since 1970."""
+    try:
+        workers = ask(f"{prefect_url}/api/work_pools/{pool}/workers/filter", {"workers": {"status": {"any_": ["ONLINE"]}}})
+    except (OSError, ValueError):
+        return False
+    beats = [datetime.fromisoformat(worker["last_heartbeat_time"]) for worker in workers if worker["name"] == pool]
+    return any(beat.timestamp() >= since for beat in beats)
+
+
+def crash_lost_runs(prefect_url: str, why: str) -> int:
+    """Mark the runs whose processes are known to be gone as crashed; returns how many.
+
+    Raises:
+        OSError: the server does not answer.
+    """
+    gone = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}, "limit": 200}
+    runs = ask(f"{prefect_url}/api/flow_runs/filter", gone)
+    for run in runs:
+        state = {"state": {"type": "CRASHED", "name": "Crashed", "message": why}, "force": True}
+        ask(f"{prefect_url}/api/flow_runs/{run['id']}/set_state", state)
+    return len(runs)
+
+
+def _answers(url: str, body: Any = None) -> bool:
+    try:
+        ask(url, body)
+    except (OSError, ValueError):
+        return False
+    return True

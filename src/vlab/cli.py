@@ -215,9 +215,9 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
                 soft_wrap=True,
             )
         else:
-            console.print(f"[red]{name}: {outcome.trouble}[/]", soft_wrap=True)
-    if not report.complete:
-        console.print(f"finish what is pending with: vlab resume {run.request_id}")
+            click.echo(click.style(f"{name}: {outcome.trouble}", fg="red"), err=True)
+    if any(outcome.trouble.startswith("pending") for outcome in report.boards):
+        click.echo(f"finish what is pending with: vlab resume {run.request_id}", err=True)
 
 
 @vlab.command()

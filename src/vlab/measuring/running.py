@@ -1,0 +1,121 @@
+"""Run the executable of an artifact: natively or under the target's emulator, within limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGILL
+from typing import TypeVar
+
+from vlab import processes
+from vlab.errors import EvidenceError, MeasureError
+from vlab.records import Plan, Record, Warmup
+from vlab.targets import Target
+
+PASS_LIMIT_S = 3600.0
+"""For a pass whose length depends on the data set: nobody waits longer, and a hanging program must end."""
+SPARE_S = 300.0
+"""On top of a plan's own limits: start-up, and one last inference that was under way when time ran out."""
+MEMORY_LIMIT_BYTES = 16 << 30
+"""Address space: keeps a runaway program from taking the worker's host down; emulators reserve gigabytes they never use."""
+
+_Report = TypeVar("_Report", bound=Record)
+_ILLEGAL = (-SIGILL, 128 + SIGILL)
+
+
+class TimeReport(Record):
+    """What the program says of `time`."""
+
+    load_ns: int
+    first_inference_ns: int
+    clock_resolution_ns: int
+    warmup: Warmup
+    inferences: int
+    stride: int
+    duration_ns: int
+    cpu_ns: int
+    preemptions: int
+
+
+class MemoryReport(Record):
+    """What the program says of `memory`."""
+
+    peak_bytes: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """An executable on this machine with the directory its files are exchanged in."""
+
+    executable: Path
+    target: Target
+    work: Path
+
+    def infer(self, inputs: str, outputs: str) -> Path:
+        """Run every sample; returns the file of raw outputs.
+
+        Raises:
+            MeasureError: the program failed or ran too long.
+        """
+        self._run(["infer", inputs, outputs], PASS_LIMIT_S)
+        return self.work / outputs
+
+    def time(self, inputs: str, samples: str, plan: Plan) -> TimeReport:
+        """Warm up and time inferences; raw uint64 samples go into the file `samples`.
+
+        Raises:
+            MeasureError: the program failed, ran too long, or said something else than expected.
+        """
+        limits = (
+            plan.warmup_min_count,
+            plan.warmup_min_ns,
+            plan.warmup_max_ns,
+            plan.samples_min_count,
+            plan.samples_min_ns,
+            plan.samples_max_ns,
+            plan.samples_max_count,
+        )
+        allowed_s = (plan.warmup_max_ns + plan.samples_max_ns) / 1e9 + SPARE_S
+        return _parse(TimeReport, self._run(["time", inputs, samples, *map(str, limits)], allowed_s))
+
+    def memory(self, inputs: str) -> MemoryReport:
+        """Peak of resident memory, in a run of its own.
+
+        Raises:
+            MeasureError: the program failed, ran too long, or said something else than expected.
+        """
+        return _parse(MemoryReport, self._run(["memory", inputs], PASS_LIMIT_S))
+
+    def count(self, inputs: str, inferences: int, plugin: str) -> None:
+        """Run the first sample that many times under the emulator with a plugin.
+
+        Raises:
+            MeasureError: the program failed or ran too long.
+        """
+        self._run(["count", inputs, str(inferences)], PASS_LIMIT_S, plugin=plugin)
+
+    def _run(self, args: Sequence[str], timeout_s: float, *, plugin: str | None = None) -> bytes:
+        argv = self.target.command(self.executable, args, plugin=plugin)
+        try:
+            done = processes.run_limited(argv, timeout_s=timeout_s, cwd=self.work, memory_bytes=MEMORY_LIMIT_BYTES)
+        except processes.LimitError as error:
+            raise MeasureError(f"{args[0]} on {self.target.name}: {error}; hand in a smaller model or data set") from error
+        except OSError as error:
+            raise MeasureError(
+                f"{self.executable} cannot be started on {self.target.name}: {error}; deploy it again"
+            ) from error
+        if done.returncode in _ILLEGAL:
+            raise MeasureError(
+                f"{args[0]} on {self.target.name} stopped at an illegal instruction: this CPU lacks an instruction set the "
+                f"target needs ({self.target.isa}); choose the target of this board"
+            )
+        if done.returncode:
+            raise MeasureError(f"{args[0]} on {self.target.name} ended with status {done.returncode}: {done.last_words}")
+        return done.stdout
+
+
+def _parse(kind: type[_Report], stdout: bytes) -> _Report:
+    try:
+        return kind.from_json(stdout)
+    except EvidenceError as error:
+        raise MeasureError(f"the program answered {stdout[:200]!r}: {error}; compile the model again") from error

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from vlab.devchain import CHAIN_ID, FUNDED_WEI
+from vlab.devchain import FUNDED_WEI
 from vlab.errors import RefusedError
 
 
@@ -48,7 +48,7 @@ def run_builtin(state: Path, port: int, fund: list[str]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        sys.stdout.write(f"ready http://127.0.0.1:{server.server_port} chain {CHAIN_ID}\n")
+        sys.stdout.write(f"ready http://127.0.0.1:{server.server_port}\n")
         sys.stdout.flush()
         stopping.wait()
         server.shutdown()

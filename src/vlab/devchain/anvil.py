@@ -56,7 +56,7 @@ def fund_when_ready(port: int, fund: list[str]) -> None:
     for address in fund:
         if int(_rpc(port, "eth_getBalance", address, "latest"), 16) < FUNDED_WEI:
             _rpc(port, "anvil_setBalance", address, hex(FUNDED_WEI))
-    sys.stdout.write(f"ready http://127.0.0.1:{port} chain {CHAIN_ID}\n")
+    sys.stdout.write(f"ready http://127.0.0.1:{port}\n")
 
 
 def _rpc(port: int, method: str, *params: str) -> str:

@@ -1,11 +1,15 @@
 """Real parts for integration tests, each on loopback and a free port."""
 
+import base64
+import http.client
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,6 +53,27 @@ class SigstoreProcess:
     def tokens(self, client: str) -> ClientCredentials:
         """Identity tokens of a client."""
         return ClientCredentials(local.token_url(self.base_url), client, local.secret_file(self.state, client))
+
+    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        """Status and body of one answer."""
+        connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=10)
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        got = answer.status, answer.read()
+        connection.close()
+        return got
+
+    @property
+    def log_path(self) -> str:
+        """Path of the transparency log's API."""
+        config = json.loads(self.trust.read_text())
+        return urlsplit(config["signingConfig"]["rekorTlogUrls"][0]["url"]).path + "/api/v2"
+
+    def log_head(self) -> tuple[int, bytes]:
+        """Size and root that the log signs."""
+        _, text = self.ask("GET", f"{self.log_path}/checkpoint")
+        _, size, root, _ = text.decode().split("\n", 3)
+        return int(size), base64.b64decode(root)
 
     def signer(self, client: str = "lab", *, deadline_s: float = 30) -> Signer:
         """A signer for a client."""

@@ -2,6 +2,7 @@
 
 import secrets
 from hashlib import sha256
+from typing import ClassVar
 
 from asn1crypto import cms, core, tsp
 from asn1crypto import x509 as asn1_x509
@@ -98,5 +99,9 @@ class TimestampAuthority:
         return cms.SignedData(content)
 
 
+class _Rejection(core.Sequence):  # type: ignore[misc]  # the library's own response cannot be without a token
+    _fields: ClassVar = [("status", tsp.PKIStatusInfo)]
+
+
 def _rejection(failure: str) -> bytes:
-    return bytes(tsp.TimeStampResp({"status": {"status": "rejection", "fail_info": {failure}}}).dump())
+    return bytes(_Rejection({"status": {"status": "rejection", "fail_info": {failure}}}).dump())

@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,20 +17,45 @@ SOURCE = Path("plugin") / "insn.c"
 SCOREBOARD_SINCE = 9
 """First major version of QEMU whose plugins keep a scoreboard; before it they add to a plain variable."""
 
+UNCOUNTED = "instructions_uncounted"
+"""The emulator cannot load plugins."""
+CHANGED = "instructions_changed"
+"""Inferences of the same sample took different numbers of instructions."""
+
 _COUNT_FILE = "instructions.txt"
 _BUILD_LIMIT_S = 60.0
 
 
-def instructions_per_inference(program: Program, inputs: str, plugin: Path) -> int | None:
-    """Guest instructions of one inference of the first sample, start-up excluded; None where they are not the same each time.
+@dataclass(frozen=True)
+class Counted:
+    """Instructions of one inference, or why there is no such number."""
 
-    Counts 1, 2 and 3 inferences: both differences must be equal, and are the result.
+    per_inference: int | None
+    trouble: str = ""
+    """Reason for the verdict; empty with a number."""
+
+
+def count(program: Program, inputs: str, emulator: Emulator, cache: Path) -> Counted:
+    """Guest instructions of one inference of the first sample, start-up excluded.
+
+    Runs 1, 2 and 3 inferences: both differences must be equal, and are the result. The static emulators that some
+    distributions package cannot load plugins.
+
+    Args:
+        program: the artifact's program on an emulated board.
+        inputs: file with at least one sample, in the program's directory.
+        emulator: the target's.
+        cache: directory for built plugins.
 
     Raises:
-        MeasureError: the program failed, or the plugin could not be loaded.
+        MeasureError: the program failed, or the plugin could not be built or loaded.
+        MissingToolError: no C compiler to build the plugin.
     """
+    if "-plugin" not in _answer(emulator, "--help"):
+        return Counted(None, UNCOUNTED)
+    plugin = build_plugin(emulator, cache)
     one, two, three = (_count(program, inputs, inferences, plugin) for inferences in (1, 2, 3))
-    return two - one if two - one == three - two else None
+    return Counted(two - one) if two - one == three - two else Counted(None, CHANGED)
 
 
 def build_plugin(emulator: Emulator, cache: Path) -> Path:
@@ -48,7 +74,7 @@ def build_plugin(emulator: Emulator, cache: Path) -> Path:
     found = re.search(r"version (\d+)\.", version)
     if not found:
         raise MeasureError(
-            f"{emulator.program} says {version!r}, expected a version of QEMU; install {emulator.install_command}"
+            f"{emulator.program} says {version!r}, expected a version of QEMU; install it: {emulator.install_command}"
         )
     api = 2 if int(found[1]) >= SCOREBOARD_SINCE else 1
     plugin = cache / f"insn-{sha256(source.read_bytes()).hexdigest()[:16]}-api{api}.so"
@@ -77,10 +103,14 @@ def emulator_version(emulator: Emulator) -> str:
         MissingToolError: it is not installed.
         MeasureError: it does not start.
     """
-    done = processes.run_limited([emulator.find(), "--version"], timeout_s=_BUILD_LIMIT_S)
+    return _answer(emulator, "--version").partition("\n")[0]
+
+
+def _answer(emulator: Emulator, option: str) -> str:
+    done = processes.run_limited([emulator.find(), option], timeout_s=_BUILD_LIMIT_S)
     if done.returncode:
-        raise MeasureError(f"{emulator.program} --version failed: {done.last_words}; install {emulator.install_command}")
-    return done.stdout.decode(errors="replace").partition("\n")[0]
+        raise MeasureError(f"{emulator.program} {option} failed: {done.last_words}; install it: {emulator.install_command}")
+    return done.stdout.decode(errors="replace")
 
 
 def _count(program: Program, inputs: str, inferences: int, plugin: Path) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from vlab import numerics, statistics
 from vlab.errors import MeasureError
 from vlab.measuring import machine
-from vlab.measuring.counting import build_plugin, instructions_per_inference
+from vlab.measuring.counting import Counted, count
 from vlab.measuring.datasets import Array, Reference, read_outputs, write_inputs
 from vlab.measuring.quality import Seen, judge
 from vlab.measuring.running import MemoryReport, Program
@@ -82,10 +82,10 @@ def measure(
     begin("memory")
     memory = program.memory(_FIRST_INPUTS)
 
-    instructions = None
+    counted = Counted(None)
     if target.emulated and target.emulator:
         begin("count")
-        instructions = instructions_per_inference(program, _FIRST_INPUTS, build_plugin(target.emulator, plugin_cache))
+        counted = count(program, _FIRST_INPUTS, target.emulator, plugin_cache)
 
     quality, reasons = judge(
         Seen(
@@ -94,7 +94,7 @@ def measure(
             emulated=target.emulated,
             numerics_hold=numerics_hold,
             outputs_repeat=outputs_repeat,
-            instructions_repeat=instructions is not None or not target.emulated,
+            counting_trouble=counted.trouble,
             stolen_share=stolen_share,
             load_avg_start=load_avg_start,
             cpus=os.cpu_count() or 1,
@@ -111,7 +111,7 @@ def measure(
         first_inference_ns=report.first_inference_ns,
         load_ns=report.load_ns,
         clock_resolution_ns=report.clock_resolution_ns,
-        instructions_per_inference=instructions,
+        instructions_per_inference=counted.per_inference,
         ram_peak_bytes=peak,
         ram_peak_reason=how,
         accuracy=accuracy,

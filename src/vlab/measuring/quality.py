@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlab import statistics
+from vlab.measuring import counting
 from vlab.measuring.running import TimeReport
 from vlab.records import Plan, Quality
 
@@ -18,7 +19,7 @@ CPU_SHARE = 0.98
 STOLEN_SHARE = 0.01
 """Of all CPU time a hypervisor may give to others: at 1 % already every hundredth sample, the p99, can be a stolen one."""
 
-INVALIDATING = frozenset({"numerics_failed", "outputs_changed", "instructions_changed"})
+INVALIDATING = frozenset({"numerics_failed", "outputs_changed", counting.CHANGED})
 """A program that computes something else, or not the same twice, was not measured."""
 
 
@@ -33,8 +34,8 @@ class Seen:
     """Whether the outputs agree with the reference; true where there is none."""
     outputs_repeat: bool
     """Whether a second run over the same samples gave the same bytes."""
-    instructions_repeat: bool
-    """Whether each inference took the same number of instructions; true on hardware."""
+    counting_trouble: str
+    """Reason why there is no number of instructions; empty where there is one, and on hardware."""
     stolen_share: float
     load_avg_start: float
     cpus: int
@@ -51,8 +52,8 @@ def judge(seen: Seen, plan: Plan) -> tuple[Quality, tuple[str, ...]]:
         reasons.add("numerics_failed")
     if not seen.outputs_repeat:
         reasons.add("outputs_changed")
-    if not seen.instructions_repeat:
-        reasons.add("instructions_changed")
+    if seen.counting_trouble:
+        reasons.add(seen.counting_trouble)
     if len(seen.samples_ns) < plan.samples_min_count:
         reasons.add("too_few_samples")
     if seen.report.duration_ns < plan.samples_min_ns:

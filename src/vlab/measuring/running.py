@@ -1,5 +1,6 @@
 """Run the executable of an artifact: natively or under the target's emulator, within limits."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ MEMORY_LIMIT_BYTES = 16 << 30
 """Address space: keeps a runaway program from taking the worker's host down; emulators reserve gigabytes they never use."""
 
 _Report = TypeVar("_Report", bound=Record)
+_SMALL_PAGES = "import ctypes, os, sys; ctypes.CDLL(None).prctl(41, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""PR_SET_THP_DISABLE (prctl(2)), which a program inherits: without it a touched page of an emulated board may count as the huge
+page of the host that holds it."""
+
 _ILLEGAL = (-SIGILL, 128 + SIGILL)
 
 
@@ -84,7 +89,8 @@ class Program:
         Raises:
             MeasureError: the program failed, ran too long, or said something else than expected.
         """
-        return _parse(MemoryReport, self._run(["memory", inputs], PASS_LIMIT_S))
+        before = [sys.executable, "-I", "-S", "-c", _SMALL_PAGES] if self.target.emulated else []
+        return _parse(MemoryReport, self._run(["memory", inputs], PASS_LIMIT_S, before=before))
 
     def count(self, inputs: str, inferences: int, plugin: str) -> None:
         """Run the first sample that many times under the emulator with a plugin.
@@ -94,8 +100,8 @@ class Program:
         """
         self._run(["count", inputs, str(inferences)], PASS_LIMIT_S, plugin=plugin)
 
-    def _run(self, args: Sequence[str], timeout_s: float, *, plugin: str | None = None) -> bytes:
-        argv = self.target.command(self.executable, args, plugin=plugin)
+    def _run(self, args: Sequence[str], timeout_s: float, *, plugin: str | None = None, before: Sequence[str] = ()) -> bytes:
+        argv = [*before, *self.target.command(self.executable, args, plugin=plugin)]
         try:
             done = processes.run_limited(argv, timeout_s=timeout_s, cwd=self.work, memory_bytes=MEMORY_LIMIT_BYTES)
         except processes.LimitError as error:

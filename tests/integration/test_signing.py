@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.integration.conftest import SigstoreProcess
 from vlab.errors import EvidenceError, RefusedError, ServiceDownError
 from vlab.records import Identity
-from vlab.signing import BundleError, ClientCredentials, Signer, trust_is_embedded, verify_bundle
+from vlab.signing import BundleError, ClientCredentials, Signer, TokenFile, trust_is_embedded, verify_bundle
 
 STATEMENT = json.dumps(
     {
@@ -490,6 +490,19 @@ def test_what_is_no_trust_configuration_is_refused(sigstore_local: SigstoreProce
     assert not isinstance(refused.value, BundleError)
 
 
+@pytest.mark.parametrize("part", ["timestampAuthorities", "certificateAuthorities", "ctlogs", "tlogs"])
+def test_incomplete_trust_root_verifies_nothing(sigstore_local: SigstoreProcess, tmp_path: Path, part: str) -> None:
+    """With one of its four parts empty, a trusted root accepts no bundle."""
+    trust = json.loads(sigstore_local.trust.read_text())
+    trust["trustedRoot"][part] = []
+    wrong = tmp_path / "trust.json"
+    wrong.write_text(json.dumps(trust))
+    bundle = sigstore_local.signer().sign(STATEMENT)
+
+    with pytest.raises(RefusedError):
+        verify_bundle(bundle, wrong, sigstore_local.identity("lab"))
+
+
 def test_missing_trust_configuration_is_refused(sigstore_local: SigstoreProcess, tmp_path: Path) -> None:
     """A trust file that is not there is an error that names it."""
     with pytest.raises(RefusedError, match=r"absent\.json"):
@@ -717,3 +730,15 @@ def test_secret_does_not_travel_unencrypted(tmp_path: Path, url: str) -> None:
     """Only https, or http to this very machine, gets the secret."""
     with pytest.raises(RefusedError, match="unencrypted"):
         ClientCredentials(url, "lab", tmp_path / "secret")
+
+
+def test_token_file_is_read_each_time(sigstore_local: SigstoreProcess, tmp_path: Path) -> None:
+    """A token that the platform renews in a file is taken as it is now, and signs."""
+    path = tmp_path / "token"
+    path.write_text("old")
+    path.chmod(0o600)
+    source = TokenFile(path)
+    path.write_text(sigstore_local.tokens("lab").token())
+    signer = Signer(sigstore_local.trust, source, sigstore_local.identity("lab"))
+
+    assert STATEMENT == verify_bundle(signer.sign(STATEMENT), sigstore_local.trust, sigstore_local.identity("lab"))

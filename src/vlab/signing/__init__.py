@@ -13,7 +13,7 @@ and the translation of foreign exceptions).
 
 from vlab.signing.bundles import BundleCode, BundleError, verify_bundle
 from vlab.signing.signer import Signer
-from vlab.signing.tokens import ClientCredentials, TokenSource
+from vlab.signing.tokens import ClientCredentials, TokenFile, TokenSource
 from vlab.signing.trust import trust_is_embedded
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "BundleError",
     "ClientCredentials",
     "Signer",
+    "TokenFile",
     "TokenSource",
     "trust_is_embedded",
     "verify_bundle",

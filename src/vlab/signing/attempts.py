@@ -61,6 +61,7 @@ def current_attempt() -> Attempt[object]:
 def translated(error: BaseException, service: str, address: str) -> VlabError:
     """A foreign exception as one of ours: who did not answer, or who refused and in what words."""
     import requests
+    from requests.exceptions import ChunkedEncodingError
     from sigstore._internal.fulcio.client import ExpiredCertificate
     from sigstore.oidc import ExpiredIdentity
 
@@ -73,7 +74,7 @@ def translated(error: BaseException, service: str, address: str) -> VlabError:
             if answer.status_code >= 500 or answer.status_code in {408, 429}:
                 return ServiceDownError(service, answer.url, words)
             return RefusedError(f"{service} at {answer.url} refused: {words}")
-        if isinstance(cause, TimeoutError | requests.ConnectionError | requests.Timeout):
+        if isinstance(cause, TimeoutError | requests.ConnectionError | requests.Timeout | ChunkedEncodingError):
             return ServiceDownError(service, address, cause)
         if isinstance(cause, ExpiredCertificate | ExpiredIdentity):
             return ServiceDownError(service, address, "certificate or token ran out while it was used")

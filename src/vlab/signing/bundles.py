@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vlab.errors import EvidenceError
+from vlab.errors import EvidenceError, RefusedError
 from vlab.provenance import PAYLOAD_TYPE
 from vlab.records import Identity
 from vlab.signing.trust import trusted_root
@@ -12,6 +12,7 @@ from vlab.signing.trust import trusted_root
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from sigstore.models import Bundle
+    from sigstore.verify import Verifier
 
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
 
@@ -60,15 +61,14 @@ def verify_bundle(bundle: bytes, trust_config: Path, identity: Identity) -> byte
     """
     from sigstore.errors import Error, VerificationError
     from sigstore.models import Bundle
-    from sigstore.verify import Verifier
 
-    root = trusted_root(trust_config)
+    verifier = _verifier(trust_config)
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise BundleError(BundleCode.BUNDLE_MALFORMED, f"{len(bundle)} bytes, expected at most {MAX_BUNDLE_BYTES}")
     try:
         parsed = Bundle.from_json(bundle)
         _check_signature(bundle, parsed)
-        payload_type, payload = Verifier(trusted_root=root).verify_dsse(parsed, _SignedBy(identity))
+        payload_type, payload = verifier.verify_dsse(parsed, _SignedBy(identity))
     except BundleError:
         raise
     except _WrongSignerError as error:
@@ -82,6 +82,22 @@ def verify_bundle(bundle: bytes, trust_config: Path, identity: Identity) -> byte
     if payload_type != PAYLOAD_TYPE:
         raise BundleError(BundleCode.PAYLOAD_TYPE, f"signed as {payload_type!r}, expected {PAYLOAD_TYPE!r}")
     return payload
+
+
+def _verifier(trust_config: Path) -> "Verifier":
+    """A verifier whose trusted root has all four parts, so that what fails later is the bundle's fault."""
+    from sigstore._internal.trust import KeyringPurpose
+    from sigstore.errors import Error
+    from sigstore.verify import Verifier
+
+    root = trusted_root(trust_config)
+    try:
+        root.rekor_keyring(KeyringPurpose.VERIFY)
+        root.ct_keyring(KeyringPurpose.VERIFY)
+        root.get_timestamp_authorities()
+        return Verifier(trusted_root=root)
+    except (Error, ValueError) as error:
+        raise RefusedError(f"the trusted root in {trust_config} is not complete: {error}") from error
 
 
 class _WrongSignerError(Exception):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CERTIFICATE_USE_S: Final = 480
 """A certificate lives ten minutes; after eight a new one is asked for."""
 
-_SOCKET_TIMEOUT_S = 10
+_SOCKET_TIMEOUT_S = 30
 _PAUSES_S = (0.2, 1.0, 3.0)
 
 

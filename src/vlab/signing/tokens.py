@@ -70,15 +70,30 @@ class ClientCredentials:
             raise translated(error, "the identity issuer", self.token_url) from error
 
 
+@dataclass(frozen=True)
+class TokenFile:
+    """Tokens that the platform renews in a file: a projected Kubernetes service account token, a SPIFFE helper's JWT-SVID."""
+
+    path: Path
+
+    def token(self) -> str:
+        """The token that is in the file now.
+
+        Raises:
+            RefusedError: the file is missing, empty or readable by others.
+        """
+        return _read_secret(self.path)
+
+
 def _read_secret(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            secret = stream.read(4096).decode().strip()
+            secret = stream.read(16384).decode().strip()
     except (OSError, ValueError) as error:
-        raise RefusedError(f"the client's secret cannot be read from {path}: {error}") from error
+        raise RefusedError(f"a secret cannot be read from {path}: {error}") from error
     if stat.S_IMODE(mode) & 0o077:
         raise RefusedError(f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); run: chmod 600 {path}")
     if not secret:
-        raise RefusedError(f"{path} is empty, expected the client's secret")
+        raise RefusedError(f"{path} is empty, expected a secret")
     return secret

@@ -14,6 +14,7 @@ TEXT = (settings.data_dir("targets") / "riscv" / "rv64gcv-linux.toml").read_text
 
 
 def written(folder: Path, text: str) -> Path:
+    """A target file with that text, in a folder of the family riscv."""
     path = folder / "riscv" / "board.toml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")

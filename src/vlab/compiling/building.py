@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlab import errors, processes
-from vlab.compiling import checking, exchange, linking, toolchain
+from vlab.compiling import exchange, linking, toolchain
 from vlab.compiling.cache import Cache, Entry
 from vlab.compiling.exchange import Order, Product, Response
 from vlab.compiling.models import inspect_model
@@ -104,6 +104,8 @@ def compile_model(
 def _build(
     store: Cache, key: str, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int
 ) -> Entry:
+    from vlab.compiling import checking  # here, so that asking what a model is stays light
+
     with store.building(key) as scratch:
         try:
             product = _work(order, scratch, _left(deadline), memory_bytes)

@@ -1,0 +1,265 @@
+"""Compiling from end to end: same bytes, checked outputs, cache, refusals."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
+from vlab import compiling, targets
+from vlab.compiling import Compiled
+from vlab.compiling.cache import Cache
+from vlab.errors import CompileError, MissingToolError, ModelError
+from vlab.records import ArtifactManifest, CompileOptions, digest_file
+
+Compile = Callable[..., Compiled]
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(targets.known()))
+def test_a_small_cnn_compiles_and_agrees_for_every_target(save: Save, compile_for: Compile, name: str):
+    """For each target: an executable that agrees with the reference, every kernel scheduled, all files in the manifest."""
+    compiled = compile_for(save(small_cnn()), name)
+    manifest = compiled.manifest
+
+    assert manifest.numerics.max_abs_err < 1e-6
+    assert 1 == manifest.numerics.top1_agreement
+    assert [] == [kernel for kernel in manifest.kernels if not kernel.scheduled]
+    assert {"manifest.json", *(file.name for file in manifest.files)} == set(names(compiled.directory))
+    assert [file.sha256 for file in manifest.files] == [digest_file(compiled.directory / file.name) for file in manifest.files]
+    assert (compiled.directory / "manifest.json").read_bytes() == manifest.to_json()
+    assert compiled.manifest_sha256 == digest_file(compiled.directory / "manifest.json") == manifest.digest()
+
+
+def test_the_same_bytes_wherever_and_whenever(save: Save, compile_for: Compile, tmp_path: Path):
+    """Another process, hash seed and cache path give the same artifact to the byte, without a path in it."""
+    path = save(small_cnn())
+    code = (
+        "import sys; from pathlib import Path; from vlab import compiling, targets\n"
+        "print(compiling.compile_model(Path(sys.argv[1]), targets.load('host/x86_64'), cache=Path(sys.argv[2])).directory)\n"
+        "assert 'tvm' not in sys.modules and 'onnx' not in sys.modules"
+    )
+    first = compile_for(path).directory
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, tmp_path / "elsewhere"],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    second = Path(done.stdout.strip())
+
+    assert first != second
+    assert compiling.pack(first) == compiling.pack(second)
+    packed = compiling.pack(second)
+    for trace in (str(tmp_path), str(Path(__file__).parents[3])):
+        assert trace.encode() not in packed
+
+
+def test_several_inputs_and_outputs_of_several_types(save: Save, compile_for: Compile):
+    """Tensors go in and come out in the model's order and types."""
+    nodes = [
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("ArgMax", ["sum"], ["largest"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["table", "row"], ["rows"]),
+        helper.make_node("Log", ["a"], ["log"]),
+    ]
+    inputs = [tensor("a", ["N", 8]), tensor("b", ["N", 8]), tensor("row", [2], TensorProto.INT64)]
+    outputs = [
+        tensor("sum", ["N", 8]),
+        tensor("largest", ["N"], TensorProto.INT64),
+        tensor("rows", [2, 3]),
+        tensor("log", ["N", 8]),
+    ]
+    model = onnx_model(nodes, inputs, outputs, {"table": np.arange(12, dtype=np.float32).reshape(4, 3)})
+
+    manifest = compile_for(save(model)).manifest
+
+    assert [("a", (1, 8), "float32"), ("b", (1, 8), "float32"), ("row", (2,), "int64")] == [
+        (spec.name, spec.shape, spec.dtype) for spec in manifest.inputs
+    ]
+    assert [("sum", "float32"), ("largest", "int64"), ("rows", "float32"), ("log", "float32")] == [
+        (spec.name, spec.dtype) for spec in manifest.outputs
+    ]
+
+
+def test_real_inputs_are_used_for_the_check(save: Save, compile_for: Compile, tmp_path: Path):
+    """The first 32 rows of the data set are compared."""
+    probe = tmp_path / "data.npz"
+    np.savez(probe, x=np.ones((40, 1, 8, 8), np.float32), y=np.zeros(40))
+
+    assert 32 == compile_for(save(small_cnn(), "real.onnx"), probe_inputs=probe).manifest.numerics.inputs
+
+
+def test_an_operator_that_is_compiled_wrongly_gives_no_artifact(save: Save, compile_for: Compile, tmp_path: Path):
+    """The compiler ignores `antialias` without saying so; the reference check says it with the figures."""
+    node = helper.make_node("Resize", ["x", "", "scale"], ["y"], mode="linear", antialias=1)
+    scale = np.array([1, 1, 0.5, 0.5], np.float32)
+    model = onnx_model([node], [tensor("x", [1, 1, 8, 8])], [tensor("y", [1, 1, 4, 4])], {"scale": scale})
+
+    with pytest.raises(CompileError, match=r"differs from onnxruntime .* output y by up to 0\.\d+ \(allowed 0\.0001"):
+        compile_for(save(model), cache=tmp_path / "cache")
+    assert ["locks"] == names(tmp_path / "cache")
+
+
+def test_an_output_of_another_shape_than_the_reference_is_refused(save: Save, compile_for: Compile):
+    """The compiler ignores `output_shape`; the shapes tell."""
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[3, 2], output_shape=[10, 8])
+    model = onnx_model(
+        [node], [tensor("x", [1, 1, 3, 3])], [tensor("y", [1, 2, 10, 8])], {"w": np.ones((1, 2, 3, 3), np.float32)}
+    )
+
+    with pytest.raises(
+        CompileError, match=r"output y was compiled to float32\[1, 2, 9, 7\], but onnxruntime .*\[1, 2, 10, 8\]"
+    ):
+        compile_for(save(model))
+
+
+def test_a_call_into_the_compilers_runtime_is_refused(save: Save, compile_for: Compile):
+    """What needs TVM's runtime cannot run on a board without it."""
+    node = helper.make_node("TopK", ["x", "k"], ["v", "i"])
+    outputs = [tensor("v", [1, 3]), tensor("i", [1, 3], TensorProto.INT64)]
+    model = onnx_model([node], [tensor("x", [1, 8])], outputs, {"k": np.array([3])})
+
+    with pytest.raises(CompileError, match=r"calls relax\.topk of TVM's runtime"):
+        compile_for(save(model))
+
+
+def test_a_refusal_in_the_worker_keeps_its_kind(save: Save, compile_for: Compile):
+    """What the worker refuses reaches the caller as the same error."""
+    node = helper.make_node("Celu", ["x"], ["y"], name="activation")
+    with pytest.raises(ModelError, match=r"Celu \(node activation\)"):
+        compile_for(save(onnx_model([node], [tensor("x", [1, 8])], [tensor("y", [1, 8])])))
+
+
+def test_options_fix_free_shapes(save: Save, compile_for: Compile):
+    """A chosen shape is what the artifact takes."""
+    model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], [tensor("x", ["N", "T"])], [tensor("y", ["N", "T"])])
+
+    manifest = compile_for(save(model), options=CompileOptions(shapes={"x": (2, 5)})).manifest
+
+    assert (2, 5) == manifest.inputs[0].shape == manifest.outputs[0].shape
+
+
+def test_a_second_compile_is_a_hit(save: Save, compile_for: Compile, tmp_path: Path):
+    """The same again comes from the cache; a damaged entry is built again; other options are another entry."""
+    path, cache = save(small_cnn()), tmp_path / "cache"
+    first = compile_for(path, cache=cache)
+    again = compile_for(path, cache=cache)
+
+    assert (False, True) == (first.cached, again.cached)
+    assert first.manifest == again.manifest
+
+    executable = first.directory / "model"
+    content = bytearray(executable.read_bytes())
+    content[-1] ^= 1
+    executable.write_bytes(content)
+    repaired = compile_for(path, cache=cache)
+
+    assert not repaired.cached
+    assert first.manifest_sha256 == repaired.manifest_sha256
+    assert digest_file(executable) == next(file.sha256 for file in first.manifest.files if file.name == "model")
+    assert {"locks", first.directory.parent.name} == set(names(cache))
+
+
+def entry(root: Path, compiled: Compiled) -> Path:
+    """A copy of an entry, under key `k` of another cache."""
+    shutil.copytree(compiled.directory.parent, root / "k")
+    return root / "k"
+
+
+def rewrite_manifest(directory: Path) -> None:
+    """Make the numerics of a manifest look better than they were."""
+    path = directory / "artifact" / "manifest.json"
+    fields = json.loads(path.read_text())
+    fields["numerics"]["max_abs_err"] = 0.0
+    path.write_bytes(ArtifactManifest.model_validate(fields).to_json())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda directory: (directory / "artifact" / "model").write_bytes(b""),
+        lambda directory: (directory / "artifact" / "model").unlink(),
+        lambda directory: (directory / "artifact" / "model.c").write_text("int x;"),
+        lambda directory: (directory / "artifact" / "more").write_text(""),
+        lambda directory: (directory / "artifact" / "manifest.json").unlink(),
+        lambda directory: (directory / "artifact" / "manifest.json").write_text("{}"),
+        lambda directory: (directory / "manifest.sha256").unlink(),
+        rewrite_manifest,
+    ],
+)
+def test_any_damage_is_found(save: Save, compile_for: Compile, tmp_path: Path, damage: Callable[[Path], object]):
+    """An entry with a missing, changed or foreign file, or a changed manifest, is no entry."""
+    directory = entry(tmp_path, compile_for(save(small_cnn())))
+    assert Cache(tmp_path).find("k") is not None
+
+    damage(directory)
+
+    assert Cache(tmp_path).find("k") is None
+
+
+def test_an_interrupted_compile_leaves_nothing_that_looks_done(save: Save, compile_for: Compile, tmp_path: Path):
+    """A compile that passes its limit leaves no entry; what a killed one left is removed by the next."""
+    path, cache = save(small_cnn()), tmp_path / "cache"
+    with pytest.raises(CompileError, match=r"took too long.*timeout_s"):
+        compile_for(path, cache=cache, timeout_s=0.2)
+    assert ["locks"] == names(cache)
+
+    key = names(cache / "locks")[0]
+    (cache / f".{key}-killed").mkdir()
+    compile_for(path, cache=cache)
+    assert {"locks", key} == set(names(cache))
+
+
+def test_a_compile_without_memory_is_refused(save: Save, compile_for: Compile, tmp_path: Path):
+    """The memory limit ends the compile, not the caller."""
+    with pytest.raises(CompileError):
+        compile_for(save(small_cnn()), cache=tmp_path, memory_bytes=2**27)
+
+
+def test_concurrent_compiles_of_the_same_build_once(save: Save, compile_for: Compile, tmp_path: Path):
+    """Of two that ask at the same time one builds and the other takes what it built."""
+    path, results = save(small_cnn()), []
+    threads = [threading.Thread(target=lambda: results.append(compile_for(path, cache=tmp_path / "cache"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [False, True] == sorted(result.cached for result in results)
+    assert results[0].manifest == results[1].manifest
+
+
+def test_a_missing_compiler_names_the_command_that_installs_it(
+    save: Save, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Nothing is tried without the C compiler."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingToolError, match="apt-get install --no-install-recommends gcc-riscv64-linux-gnu"):
+        compiling.compile_model(save(small_cnn()), targets.load("riscv/rv64gc-linux"), cache=cache)
+
+
+def test_tflite_needs_its_reference_runtime(compile_for: Compile, tmp_path: Path):
+    """Without a runtime to compare with nothing is compiled, and the message says what to install."""
+    if find_spec("ai_edge_litert"):
+        pytest.skip("the reference runtime for TFLite is installed")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+
+    with pytest.raises(MissingToolError, match="pip install ai-edge-litert"):
+        compile_for(path)

@@ -1,0 +1,145 @@
+"""Refusals before and while a model is imported."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
+from vlab.compiling.importing import Imported, import_onnx, import_tflite
+from vlab.errors import ModelError
+
+
+def imported(model: Any, **shapes: tuple[int, ...]) -> Imported:
+    """The model through the importer."""
+    return import_onnx(model.SerializeToString(), shapes)
+
+
+def relu(shape: list[int | str] | None) -> Any:
+    """A model of one node and one input."""
+    return onnx_model([helper.make_node("Relu", ["x"], ["y"])], [tensor("x", shape)], [tensor("y", ["n"] * len(shape or [1]))])
+
+
+def test_all_unknown_operators_are_named_with_their_nodes():
+    """A model with several unknown operators is refused once, with all of them; a node without a name by what it computes."""
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="rnn0", hidden_size=2),
+        helper.make_node("Celu", ["x"], ["z"]),
+        helper.make_node("Conv", ["x"], ["v"], name="theirs", domain="their.domain"),
+    ]
+    weights = {"w": np.zeros((1, 8, 3), np.float32), "r": np.zeros((1, 8, 2), np.float32)}
+    model = onnx_model(nodes, [tensor("x", [1, 1, 3])], [tensor("y", [1, 1, 1, 2])], weights)
+
+    expected = r"Celu \(node that computes z\); LSTM \(node rnn0\); their\.domain\.Conv \(node theirs\)"
+    with pytest.raises(ModelError, match=expected):
+        imported(model)
+
+
+def test_control_flow_is_refused_by_node():
+    """A branch cannot become a flat list of kernel calls."""
+    branches = {
+        name: helper.make_graph([helper.make_node("Relu", ["x"], [name])], name, [], [tensor(name, [1])]) for name in ("t", "e")
+    }
+    node = helper.make_node("If", ["c"], ["y"], name="branch", then_branch=branches["t"], else_branch=branches["e"])
+    model = onnx_model([node], [tensor("c", [], TensorProto.BOOL), tensor("x", [1])], [tensor("y", [1])])
+
+    with pytest.raises(ModelError, match=r"If \(node branch\)"):
+        imported(model)
+
+
+def test_an_operator_in_an_unknown_form_is_named_with_its_node():
+    """What fails within the importer is one line with the node, not a trace."""
+    node = helper.make_node("MatMul", ["x", "m"], ["y"], name="product")
+    model = onnx_model([node], [tensor("x", [1, 8])], [tensor("y", [1, 2])], {"m": np.zeros((7, 2), np.float32)})
+
+    with pytest.raises(ModelError, match=r"operator MatMul \(node product\) cannot be compiled") as caught:
+        imported(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_free_batch_becomes_one_with_a_notice():
+    """A free first dimension is taken for a batch."""
+    got = imported(small_cnn("N"))
+
+    assert ("input x: batch N is free and was fixed to 1",) == got.notices
+    assert ("x",) == got.inputs
+    assert ("y",) == got.outputs
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ([1, 3, "H", "W"], r"x is \[1, 3, H, W\]: --shape x=1,3,32,32"),
+        (["N", "T"], r"x is \[N, T\]: --shape x=1,32"),
+        ([1, 0], r"x is \[1, \?\]: --shape x=1,32"),
+        (None, r"x is of unknown rank: --shape x="),
+    ],
+)
+def test_other_free_shapes_are_refused_with_what_to_type(shape: list[int | str] | None, told: str):
+    """Which input is free, and how to fix it."""
+    with pytest.raises(ModelError, match=told):
+        imported(relu(shape))
+
+
+@pytest.mark.parametrize("shape", [[1, 3, "H", "W"], ["N", "C", "H", "W"], None])
+def test_a_given_shape_fixes_a_free_one(shape: list[int | str] | None):
+    """Free dimensions take what the requester chose."""
+    got = imported(relu(shape), x=(1, 3, 16, 16))
+
+    assert [1, 3, 16, 16] == [int(extent) for extent in got.module["main"].params[0].ty.shape]
+
+
+@pytest.mark.parametrize("given", [(1, 3, 16), (1, 4, 16, 16), (1, 3, 0, 16), (1, 3, -1, 16)])
+def test_a_given_shape_must_agree_with_the_model(given: tuple[int, ...]):
+    """A shape of another rank, with another fixed extent or an empty one is refused."""
+    with pytest.raises(ModelError, match=r"is given for input x; expected \[1, 3, H, W\]"):
+        imported(relu([1, 3, "H", "W"]), x=given)
+
+
+def test_a_shape_for_an_unknown_input_is_refused():
+    """A misspelt input is not ignored."""
+    with pytest.raises(ModelError, match="a shape is given for image; the inputs of the model are: x"):
+        imported(relu([1, 3]), image=(1, 3))
+
+
+def test_what_the_checker_refuses_is_not_valid_onnx():
+    """The checker's complaint is passed on in one line."""
+    node = helper.make_node("Conv", ["x"], ["y"], name="half")
+    with pytest.raises(ModelError, match=r"not valid ONNX: .*half") as caught:
+        imported(onnx_model([node], [tensor("x", [1, 8])], [tensor("y", [1, 8])]))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_another_file_are_refused():
+    """The model's digest must cover its weights, wherever they claim to be."""
+    weight = numpy_helper.from_array(np.zeros(8, np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, location="../../etc/passwd")
+    weight.ClearField("raw_data")
+    model = onnx_model([helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [8])], [tensor("y", [8])])
+    model.graph.initializer.append(weight)
+
+    with pytest.raises(ModelError, match="weight w is kept in another file"):
+        imported(model)
+
+
+@pytest.mark.parametrize("content", [b"\x08\x09\x3a\x04\xff\xff\xff\xff", b"\xff" * 40])
+def test_a_damaged_protocol_buffer_is_refused(content: bytes):
+    """Bytes that are no message are called damaged."""
+    with pytest.raises(ModelError, match="damaged"):
+        import_onnx(content, {})
+
+
+def test_a_model_without_inputs_is_refused():
+    """There is nothing to measure about a constant."""
+    node = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.zeros(1, np.float32), ""))
+    with pytest.raises(ModelError, match="no inputs"):
+        imported(onnx_model([node], [], [tensor("y", [1])]))
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(64), b"\xff" * 64])
+def test_a_damaged_tflite_file_is_refused(tail: bytes):
+    """Offsets that lead nowhere are a damaged file, whatever they make the reader do."""
+    with pytest.raises(ModelError, match="TFLite"):
+        import_tflite(b"\x1c\x00\x00\x00TFL3" + tail)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from vlab import sigstore_local as local
+from vlab.anchoring import create_account
 from vlab.records import Identity
 from vlab.signing import ClientCredentials, Signer
 
@@ -86,3 +87,59 @@ def sigstore_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sigstor
     instance = SigstoreProcess.start(tmp_path_factory.mktemp("sigstore"))
     yield instance
     assert instance.stop() == 0
+
+
+@dataclass
+class ChainProcess:
+    """A running development chain."""
+
+    state: Path
+    process: subprocess.Popen[str]
+    rpc_url: str
+
+    @classmethod
+    def start(cls, state: Path, *options: str, port: int = 0) -> "ChainProcess":
+        """Start on a free port, or on the one given, and wait until it answers."""
+        command = [sys.executable, "-m", "vlab.devchain", "--state", str(state), "--port", str(port), *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        word, _, rpc_url = process.stdout.readline().strip().partition(" ")
+        assert word == "ready"
+        return cls(state, process, rpc_url)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it and give its exit status."""
+        self.process.send_signal(how)
+        return self.process.wait(10)
+
+
+@dataclass(frozen=True)
+class ChainAccount:
+    """An account with money on the development chain, and its outbox."""
+
+    folder: Path
+    address: str
+
+    @classmethod
+    def create(cls, folder: Path) -> "ChainAccount":
+        """Make a new account in a folder."""
+        return cls(folder, create_account(folder / "key.json", folder / "password"))
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """Keystore, password and outbox."""
+        return self.folder / "key.json", self.folder / "password", self.folder / "outbox.sqlite"
+
+
+@pytest.fixture(scope="session")
+def chain_account(tmp_path_factory: pytest.TempPathFactory) -> ChainAccount:
+    """The account that has money on `devchain`."""
+    return ChainAccount.create(tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture(scope="session")
+def devchain(tmp_path_factory: pytest.TempPathFactory, chain_account: ChainAccount) -> Iterator[ChainProcess]:
+    """One development chain for the whole session."""
+    chain = ChainProcess.start(tmp_path_factory.mktemp("chain"), "--fund", chain_account.address)
+    yield chain
+    assert chain.stop() == 0

@@ -98,7 +98,11 @@ class Anchorer:
             return self._final(head)
         proof = [bytes.fromhex(part) for part in consistency_for(size)] if size else []
         data = self._node.call_data(self._pin.contract, "publish", log, head.size, bytes.fromhex(head.root), proof)
-        self._sender.push(Call(_purpose(head), self._pin.contract, data, _GAS + _GAS_PER_HASH * len(proof)))
+        try:
+            self._sender.push(Call(_purpose(head), self._pin.contract, data, _GAS + _GAS_PER_HASH * len(proof)))
+        except ChainError:
+            if self._node.head(self._pin.contract, log) == (size, root):  # else the proof starts at a head that has gone
+                raise
         return None
 
     def _final(self, head: LogHead) -> Anchor | None:

@@ -4,6 +4,7 @@ import json
 import re
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ from vlab.records import (
     Toolchain,
     Warmup,
 )
+
+from vlab.signing import BundleCode
 
 
 def digest(text: str) -> str:
@@ -345,3 +348,25 @@ def test_numbers_that_are_none_are_refused(number: float) -> None:
     """Not a number and infinity are never signed."""
     with pytest.raises(EvidenceError, match="finite"):
         provenance.decimal(number)
+
+
+def test_every_field_and_code_is_documented() -> None:
+    """docs/format.md names every field of both predicates, every metric, and every code a bundle is refused with."""
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    compiled, measured = json.loads(COMPILE)["predicate"], json.loads(BENCHMARK)["predicate"]
+    words = {
+        *compiled["buildDefinition"],
+        *compiled["runDetails"]["metadata"],
+        *(one["name"] for one in compiled["buildDefinition"]["resolvedDependencies"]),
+        *measured,
+        *(key for part in ("challenge", "procedure", "quality", "samples") for key in measured[part]),
+        *(value for one in measured["measurements"] for value in (one["metric"], one["statistic"], *one)),
+        *BundleCode,
+        provenance.EDGE_BENCHMARK,
+        provenance.SLSA_PROVENANCE,
+        provenance.COMPILE_BUILD_TYPE,
+        provenance.COMPILE_BUILDER,
+        provenance.SAMPLE_ENCODING,
+    }
+
+    assert [] == sorted(word for word in words if word not in text)

@@ -32,7 +32,6 @@ from vlab.records import (
     Toolchain,
     Warmup,
 )
-
 from vlab.signing import BundleCode
 
 

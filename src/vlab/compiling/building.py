@@ -182,6 +182,7 @@ def _manifest(order: Order, sources: Sources, product: Product, numerics: Numeri
             tvm_ffi=sources.packages["apache-tvm-ffi"],
             llvm=product.llvm,
             cc=sources.cc,
+            libc_sha256=sources.libc_sha256,
             compiling_sha256=sources.compiling_sha256,
         ),
         executable=linking.EXECUTABLE,

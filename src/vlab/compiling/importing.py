@@ -191,12 +191,18 @@ def _run_importer(model: Any) -> Any:
         raise ModelError(f"the model cannot be imported: {said(error)}") from error
 
 
-def import_tflite(content: bytes) -> Imported:
+def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     """Import a TFLite model in float32.
 
+    Args:
+        content: the serialised model.
+        shapes: must be empty, for a TFLite model has fixed shapes.
+
     Raises:
-        ModelError: damaged, quantised, with several graphs, or with operators that cannot be compiled.
+        ModelError: damaged, quantised, with several graphs, or with operators that cannot be compiled; or a shape is given.
     """
+    if shapes:
+        raise ModelError(f"a shape is given for {', '.join(sorted(shapes))}, but a TFLite model has fixed shapes; give none")
     import tflite
     from tvm.relax.frontend.tflite import from_tflite
 

@@ -52,10 +52,8 @@ def _compile(order: Order, directory: Path) -> Product:
     _stage("importing the model")
     from vlab.compiling import generating, importing, lowering
 
-    if format_ is ModelFormat.onnx:
-        imported = importing.import_onnx(content, order.options.shapes)
-    else:
-        imported = importing.import_tflite(content)
+    import_model = importing.import_onnx if format_ is ModelFormat.onnx else importing.import_tflite
+    imported = import_model(content, order.options.shapes)
 
     _stage("lowering the model")
     lowered = lowering.lower(imported.module, order.target)

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
+from tests.unit.compiling.tflite_model import dense_softmax
 from vlab import compiling, targets
 from vlab.compiling import Compiled
 from vlab.compiling.cache import Cache
@@ -258,8 +259,19 @@ def test_tflite_needs_its_reference_runtime(compile_for: Compile, tmp_path: Path
     """Without a runtime to compare with nothing is compiled, and the message says what to install."""
     if find_spec("ai_edge_litert"):
         pytest.skip("the reference runtime for TFLite is installed")
-    path = tmp_path / "model.tflite"
-    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+    path = tmp_path / "dense.tflite"
+    path.write_bytes(dense_softmax())
 
     with pytest.raises(MissingToolError, match="pip install ai-edge-litert"):
         compile_for(path)
+
+
+@pytest.mark.skipif(
+    not find_spec("ai_edge_litert"), reason="needs the reference runtime for TFLite: pip install ai-edge-litert"
+)
+def test_a_tflite_model_is_compared_with_litert(compile_for: Compile, tmp_path: Path):
+    """A TFLite model goes the same way, with the other reference."""
+    path = tmp_path / "dense.tflite"
+    path.write_bytes(dense_softmax())
+
+    assert compile_for(path).manifest.numerics.reference.startswith("ai-edge-litert ")

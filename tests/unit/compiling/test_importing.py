@@ -1,15 +1,22 @@
 """Refusals before and while a model is imported."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import tflite
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
+from tests.unit.compiling.tflite_model import dense_softmax
 from vlab.compiling.importing import Imported, import_onnx, import_tflite
 from vlab.errors import ModelError
+
+DENSE = dense_softmax()
 
 
 def imported(model: Any, **shapes: tuple[int, ...]) -> Imported:
@@ -138,8 +145,35 @@ def test_a_model_without_inputs_is_refused():
         imported(onnx_model([node], [], [tensor("y", [1])]))
 
 
+def test_tflite_inputs_and_outputs_keep_their_names():
+    """A TFLite model is imported with its names in order."""
+    got = import_tflite(dense_softmax(), {})
+
+    assert (("x",), ("y",)) == (got.inputs, got.outputs)
+
+
+def test_a_quantised_tflite_model_is_refused_by_tensor():
+    """Quantised models would be computed in float32 and come out different, so they are refused."""
+    with pytest.raises(ModelError, match=r"quantised \(tensor x\)"):
+        import_tflite(dense_softmax(tflite.TensorType.INT8), {})
+
+
+def test_a_shape_for_a_tflite_model_is_refused():
+    """Its shapes are fixed, so a chosen one would be ignored."""
+    with pytest.raises(ModelError, match="fixed shapes"):
+        import_tflite(dense_softmax(), {"x": (1, 4)})
+
+
+@settings(deadline=None, max_examples=60)
+@given(length=st.integers(8, len(DENSE) - 1))
+def test_a_truncated_tflite_model_is_refused(length: int):
+    """Nothing but a ModelError comes out of offsets that lead behind the end, whatever they make the reader do."""
+    with suppress(ModelError):  # cut within the padding at its end it is still whole
+        import_tflite(DENSE[:length], {})
+
+
 @pytest.mark.parametrize("tail", [b"", bytes(64), b"\xff" * 64])
 def test_a_damaged_tflite_file_is_refused(tail: bytes):
-    """Offsets that lead nowhere are a damaged file, whatever they make the reader do."""
+    """A file with the identifier and nothing sensible after it is refused."""
     with pytest.raises(ModelError, match="TFLite"):
-        import_tflite(b"\x1c\x00\x00\x00TFL3" + tail)
+        import_tflite(b"\x1c\x00\x00\x00TFL3" + tail, {})

@@ -493,7 +493,7 @@ def test_a_deadline_ends_the_wait(log: Log) -> None:
     hidden = {"eth_getTransactionReceipt": "null", "eth_getLogs": "[]"}
 
     def unmined(method: str, _number: int) -> str:
-        return '200 {"jsonrpc": "2.0", "id": 0, "result": %s}' % hidden[method] if method in hidden else "pass"
+        return f'200 {{"jsonrpc": "2.0", "id": 0, "result": {hidden[method]}}}' if method in hidden else "pass"
 
     with proxy(log.rpc_url, unmined) as url, pytest.raises(NotFinalError, match="nothing is lost"):
         log.publish(url, deadline_s=0.3)

@@ -11,6 +11,9 @@ from types import FrameType
 from vlab.devchain import FUNDED_WEI
 from vlab.errors import RefusedError
 
+THREAD_STACK_BYTES = 64 << 20
+"""py-evm lifts Python's recursion limit to 100,000, which deeply nested JSON would use to overflow a thread's usual stack."""
+
 
 def main() -> int:
     """Parse the command line and serve."""
@@ -36,6 +39,7 @@ def run_builtin(state: Path, port: int, fund: list[str]) -> None:
     from vlab.devchain.rpc import Rpc
     from vlab.devchain.server import Server
 
+    threading.stack_size(THREAD_STACK_BYTES)
     chain = DevChain(state / "chain.sqlite")
     for address in fund:
         chain.fund(bytes.fromhex(address[2:]), FUNDED_WEI)

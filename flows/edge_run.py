@@ -1,11 +1,11 @@
 """The edge run: beside a board, on the partner's own worker."""
 
-from blocks.board import Board as BoardBlock
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
 
+from blocks.board import Board as BoardBlock
 from tasks.deliver import deliver
 from tasks.deploy import deploy
 from tasks.measure import measure

@@ -3,9 +3,9 @@
 from hashlib import sha256
 from pathlib import Path
 
-from blocks.chain_account import ChainAccount
 from prefect import get_run_logger, task
 
+from blocks.chain_account import ChainAccount
 from tasks.retrying import transient
 from vlab import verifying
 from vlab.journal import Journal
@@ -14,7 +14,7 @@ from vlab.records import Anchor, Evidence, Request, Result
 from vlab.settings import Settings
 
 
-@task(retries=2, retry_delay_seconds=5, retry_condition_fn=transient)
+@task(task_run_name="anchor", retries=2, retry_delay_seconds=5, retry_condition_fn=transient)
 def anchor(request: Request, boards: list[str]) -> Anchor:
     """Anchor all bundles of a request under one head and write each board's evidence file into the journal."""
     settings = Settings.from_environment()

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, task
 
+from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import tracking
 from vlab.records import Job, JobOutcome
 
 
-@task(retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="deliver", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def deliver(job: Job, result: Path, bundle: Path) -> JobOutcome:
     """Put result and bundle into the artifact store; returns where they are."""
     store = Tracking.load("lab").url

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, task
 
+from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import deploying, provenance, signing, tracking, verifying
 from vlab.errors import DeployError

@@ -1,14 +1,14 @@
 """Which boards answer for which targets."""
 
-from blocks.board import Board as BoardBlock
 from prefect import task
 from prefect.client.orchestration import get_client
 
+from blocks.board import Board as BoardBlock
 from vlab.errors import TargetError
 from vlab.records import Board
 
 
-@task
+@task(task_run_name="find boards")
 def find_boards(targets: list[str]) -> list[Board]:
     """The first board, by name, of each target; boards are the Prefect blocks of that type."""
     with get_client(sync_client=True) as client:

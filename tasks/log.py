@@ -1,8 +1,8 @@
 """Log a board's result to MLflow."""
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, task
 
+from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import tracking
 from vlab.journal import Journal
@@ -10,7 +10,7 @@ from vlab.records import Anchor, AssetRef, Request, Result
 from vlab.settings import Settings
 
 
-@task(task_run_name="log-{board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="log {board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def log_result(request: Request, board: str) -> str:
     """One child run for one board, however often it is tried; returns the MLflow run id."""
     journal = Journal(Settings.from_environment().runs / request.request_id / "boards" / board)
@@ -22,7 +22,7 @@ def log_result(request: Request, board: str) -> str:
     return run_id
 
 
-@task(task_run_name="attach-evidence-{board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="attach evidence {board}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def attach_evidence(request: Request, board: str, run_id: str, anchored: Anchor) -> AssetRef:
     """Put a board's evidence file into the store and beside its metrics, with the anchor as tags."""
     path = Settings.from_environment().runs / request.request_id / "boards" / board / "evidence.json"

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import cast
 from uuid import UUID
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import measuring, targets, tracking
 from vlab.journal import Journal
@@ -16,7 +16,7 @@ from vlab.records import ArtifactManifest, Board, Job, Result, utc_now
 from vlab.settings import Settings
 
 
-@task(task_run_name="measure-{board.name}", retries=1, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="measure on {board.name}", retries=1, retry_delay_seconds=2, retry_condition_fn=transient)
 def measure(job: Job, board: Board, artifact: Path, spool: Path) -> Path:
     """Run every pass of the plan; returns the spooled result.json."""
     log = get_run_logger()

@@ -5,9 +5,9 @@ import secrets
 from pathlib import Path
 from uuid import uuid4
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, task
 
+from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import compiling, measuring, tracking
 from vlab.errors import ModelError
@@ -16,7 +16,7 @@ from vlab.records import AssetRef, Board, CompileOptions, Plan, Request, utc_now
 from vlab.settings import Settings
 
 
-@task(retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="open request", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def open_request(model: str, dataset: str, boards: list[Board], plan: str, options: CompileOptions, request_id: str) -> Request:
     """Fetch model and data set into the request's journal and give it its nonces; an opened request is taken as it is."""
     request_id = request_id or f"r-{uuid4().hex[:12]}"

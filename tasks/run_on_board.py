@@ -3,13 +3,13 @@
 import json
 from typing import cast
 
-from blocks.tracking import Tracking
 from prefect import get_run_logger, runtime, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
+from blocks.tracking import Tracking
 from tasks.compile import Compiled
 from vlab import tracking
 from vlab.errors import DeployError, TransientError
@@ -21,7 +21,7 @@ RECORD_KEY = "edge-record"
 """Key of the Prefect artifact in which an edge run reports; a row in the server, so it crosses machines."""
 
 
-@task(task_run_name="edge-{board.name}")
+@task(task_run_name="run on {board.name}")
 def run_on_board(
     request: Request, board: Board, compiled: Compiled, compile_bundle: AssetRef, timeout_s: float = 1800
 ) -> JobOutcome:

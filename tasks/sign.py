@@ -2,26 +2,25 @@
 
 from pathlib import Path
 
-from blocks.signer import Signer
-from blocks.tracking import Tracking
 from prefect import get_run_logger, runtime, task
 
-from tasks.compile import Compiled
+from blocks.signer import Signer
+from blocks.tracking import Tracking
+from tasks.compile import Compiled, journal_of
 from tasks.retrying import transient
 from vlab import provenance, tracking, verifying
 from vlab.journal import Journal
 from vlab.records import ArtifactManifest, AssetRef, Request, Result
-from vlab.settings import Settings
 
 
-@task(task_run_name="sign-compile-{compiled.target}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="sign compile {compiled.target}", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def sign_compile(request: Request, compiled: Compiled) -> AssetRef:
     """Sign the compile statement with the lab's identity, once for a request and target."""
-    journal = Journal(Settings.from_environment().runs / request.request_id / "compile" / compiled.target.replace("/", "-"))
+    journal = journal_of(request, compiled.target)
     bundle = journal.read("compile.sigstore.json")
     if bundle is None:
         statement = provenance.compile_statement(
-            ArtifactManifest.from_json((Path(compiled.directory) / "manifest.json").read_bytes()),
+            ArtifactManifest.from_json(journal.path("manifest.json").read_bytes()),
             compiled.manifest_sha256,
             started_on=compiled.started_on,
             finished_on=compiled.finished_on,
@@ -33,7 +32,7 @@ def sign_compile(request: Request, compiled: Compiled) -> AssetRef:
     return tracking.store_put(bundle, "compile.sigstore.json", url=Tracking.load("lab").url)
 
 
-@task(retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
+@task(task_run_name="sign benchmark", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def sign_benchmark(spool: Path, signer: str) -> Path:
     """Sign the benchmark statement of a spooled result with the worker's identity; returns the bundle's path."""
     journal = Journal(spool)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 DEPLOYMENT = "benchmark/lab"
-STEPS_EACH_BOARD = ("compile", "sign-compile", "edge", "log", "attach-evidence")
-STEPS_ONCE = ("find_boards", "open_request", "anchor")
+STEPS_EACH_BOARD = ("compile ", "sign compile ", "run on ", "log ", "attach evidence ")
+STEPS_ONCE = ("find boards", "open request", "anchor")
 DEADLINE_S = 30.0
 """Longest wait for one answer of the Prefect server."""
 
@@ -34,7 +34,7 @@ class Step:
     """One finished step of a run."""
 
     name: str
-    """Task and what it worked on, such as `compile-riscv/rv64gc-linux`."""
+    """Task and what it worked on, such as `compile riscv/rv64gc-linux`."""
     state: str
     """Completed, Cached, Failed, Crashed or Cancelled."""
     seconds: float

@@ -7,6 +7,7 @@ numbers [N], the right class of each row. For a model with several inputs the ro
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from vlab.records import TensorSpec
 Array = npt.NDArray[Any]
 
 INPUTS, LABELS, OUTPUTS, RUNTIME = "x", "y", "y", "runtime"
+MAX_BYTES = 4 << 30
+"""Uncompressed; a data set is held in memory, and a small file may unpack to a very large one."""
+
 _CHUNK = 256
 
 
@@ -150,10 +154,24 @@ def _structured(arrays: Mapping[str, Array], count: int) -> Array:
 
 def _load(path: Path) -> dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise MeasureError(f"{path.name} is a single array, expected an .npz; save it with numpy.savez under its key")
-        with loaded as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise MeasureError(f"{path.name} unpacks to {size} bytes, expected at most {MAX_BYTES}; hand in fewer rows")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise MeasureError(f"{path.name} is not an .npz of plain arrays ({error}); save it with numpy.savez") from error
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise MeasureError(f"{path.name} holds {name}, which is no array; save it with numpy.savez")
+    return found

@@ -12,7 +12,10 @@ from pathlib import Path
 from vlab.devchain import CHAIN_ID, FUNDED_WEI
 from vlab.errors import MissingToolError, RefusedError
 
-INSTALL = "npm install --prefix ~/.local/lib/anvil @foundry-rs/anvil-linux-amd64@1.7.1"
+INSTALL = (
+    "npm install --prefix ~/.local/lib/anvil @foundry-rs/anvil-linux-amd64@1.7.1 && "
+    "export PATH=$PATH:~/.local/lib/anvil/node_modules/@foundry-rs/anvil-linux-amd64/bin"
+)
 START_TIMEOUT_S = 30
 
 
@@ -27,10 +30,7 @@ def run(state: Path, port: int, fund: list[str]) -> None:
     """
     program = shutil.which("anvil")
     if program is None:
-        raise MissingToolError(
-            f"anvil is not on PATH; install it with: {INSTALL}, and add "
-            "~/.local/lib/anvil/node_modules/@foundry-rs/anvil-linux-amd64/bin to PATH"
-        )
+        raise MissingToolError(f"anvil is not on PATH; install it with: {INSTALL}")
     if port == 0:
         raise RefusedError("anvil needs a port, got 0")
     subprocess.Popen([sys.executable, "-m", "vlab.devchain.anvil", str(port), *fund])

@@ -187,6 +187,7 @@ def _wait(run: Run, *, quiet: bool) -> Report:
 
 
 def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -194,28 +195,29 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
 
     console = Console(highlight=False)
     results = run.measured()
-    if results:
+    anchors = {outcome.board.name: outcome.anchor for outcome in report.boards if outcome.anchor}
+    columns = {
+        name: reporting.figures(result) | {"anchor": f"block {anchors[name].block_number}"} for name, result in results.items()
+    }
+    names = list(columns)
+    side_by_side = max(1, (console.width - 14) // 16)
+    for first in range(0, len(names), side_by_side):
+        shown = names[first : first + side_by_side]
         table = Table(
-            title=f"run {run.request_id}: {next(iter(results.values())).model.name}", title_justify="left", pad_edge=False
+            "", *shown, title=f"run {run.request_id}: {results[shown[0]].model.name}", title_justify="left", pad_edge=False
         )
-        for column in reporting.COLUMNS:
-            table.add_column(column, overflow="fold")
-        for result in results.values():
-            table.add_row(*reporting.cells(result))
+        for row in columns[shown[0]]:
+            table.add_row(
+                row, *(columns[name][row].replace("/", "/\n") if row == "target" else columns[name][row] for name in shown)
+            )
         console.print(table)
     if any(result.board.emulated for result in results.values()):
-        console.print("Times of emulated boards are times of the emulator: compare their instruction counts.")
+        console.print(reporting.EMULATED_NOTE)
+    for path in files.values():
+        click.echo(f"evidence: {path}")
     for outcome in report.boards:
-        name = outcome.board.name
-        if name in files and outcome.anchor is not None:
-            anchor = outcome.anchor
-            console.print(f"{name}: {files[name]}", soft_wrap=True)
-            console.print(
-                f"  anchored in block {anchor.block_number} of chain {anchor.chain_id}, ledger size {anchor.head.size}",
-                soft_wrap=True,
-            )
-        else:
-            click.echo(click.style(f"{name}: {outcome.trouble}", fg="red"), err=True)
+        if outcome.trouble:
+            click.echo(click.style(f"{outcome.board.name}: {outcome.trouble}", fg="red"), err=True)
     if any(outcome.trouble.startswith("pending") for outcome in report.boards):
         click.echo(f"finish what is pending with: vlab resume {run.request_id}", err=True)
 

@@ -117,15 +117,17 @@ class Lab:
     def resume(self, request_id: str) -> Run:
         """Finish what is pending of an earlier run; what was measured is not measured again.
 
+        A run that is complete, or still on its way, is taken as it is.
+
         Raises:
-            RefusedError: this lab knows no such request, or it is still running.
+            RefusedError: this lab knows no such request.
         """
         with self._prefect() as client:
             found = _attempts(client, request_id)
         if not found:
             raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
         latest = found[0]
-        if latest.state is not None and not latest.state.is_final():
+        if latest.state is not None and (latest.state.is_completed() or not latest.state.is_final()):
             return Run(self, request_id, latest.id, len(latest.parameters["targets"]))
         return self._start(request_id, {**latest.parameters, "request_id": request_id})
 

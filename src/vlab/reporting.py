@@ -18,50 +18,49 @@ def kib(size: int | None) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
-def duration(ns: int | None) -> str:
-    """A time in the unit that leaves one to three digits before the point: `1.24 ms`; `-` for None."""
-    if ns is None:
-        return "-"
-    for factor, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "µs")):
-        if ns >= factor:
-            return f"{ns / factor:.3g} {unit}" if ns < 999.5 * factor else f"{ns / factor:.0f} {unit}"
-    return f"{ns} ns"
-
-
 def percentile(figure: Percentile) -> str:
-    """A percentile with its interval, or how many samples it needs."""
-    if not figure.supported:
-        return f"needs {figure.needed} samples"
-    return f"{duration(figure.value)} [{duration(figure.lower)}, {duration(figure.upper)}]"
+    """A percentile with its interval in the line below, in one unit; or how many samples it needs."""
+    if figure.value is None:
+        return f"- (needs {figure.needed})"
+    factor, unit = next(((f, u) for f, u in ((10**9, "s"), (10**6, "ms"), (10**3, "µs")) if figure.value >= f), (1, "ns"))
+    value, *interval = (f"{bound / factor:.4g}" for bound in (figure.value, figure.lower, figure.upper) if bound is not None)
+    return f"{value} {unit}\n[{', '.join(interval)}]"
 
 
-COLUMNS = ("target", "board", "accuracy", "p50", "p90", "instr/inf", "artifact", "peak RAM", "quality")
-
-
-def cells(result: Result) -> tuple[str, ...]:
-    """One row of the table: a cell for each of `COLUMNS`."""
+def figures(result: Result) -> dict[str, str]:
+    """The figures of one board as text, by name, in the order of the table."""
     m = result.measurement
-    return (
-        result.board.target,
-        f"{result.board.name}{' (emulated)' if result.board.emulated else ''}",
-        "-" if m.accuracy is None else f"{100 * m.accuracy:.2f} %",
-        percentile(m.latency.p50_ns),
-        percentile(m.latency.p90_ns),
-        si(m.instructions_per_inference),
-        kib(result.manifest.artifact_bytes),
-        kib(m.ram_peak_bytes),
-        m.quality + (f": {', '.join(m.quality_reasons)}" if m.quality_reasons else ""),
-    )
+    return {
+        "target": result.board.target,
+        "emulated": "yes" if result.board.emulated else "no",
+        "accuracy": "-" if m.accuracy is None else f"{100 * m.accuracy:.2f} %",
+        "latency p50": percentile(m.latency.p50_ns),
+        "latency p90": percentile(m.latency.p90_ns),
+        "instructions": si(m.instructions_per_inference),
+        "artifact": kib(result.manifest.artifact_bytes),
+        "peak RAM": kib(m.ram_peak_bytes),
+        "quality": m.quality + (f"\n{', '.join(m.quality_reasons)}" if m.quality_reasons else ""),
+    }
+
+
+EMULATED_NOTE = "Times of emulated boards are times of the emulator and rank nothing: compare instructions per inference."
 
 
 def as_markdown(report: Report, results: dict[str, Result]) -> str:
-    """The table of a run, for the Prefect page."""
-    lines = ["| " + " | ".join((*COLUMNS, "evidence")) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for outcome in report.boards:
-        result = results.get(outcome.board.name)
-        row = cells(result) if result else (outcome.board.target, outcome.board.name, *["-"] * (len(COLUMNS) - 2))
-        where = f"`{outcome.evidence.uri}`" if outcome.evidence else outcome.trouble
-        lines.append("| " + " | ".join((*row, where)) + " |")
+    """The table of a run, a column for each board, for the Prefect page."""
+    columns = {
+        outcome.board.name: (
+            figures(results[outcome.board.name]) if outcome.board.name in results else {"target": outcome.board.target}
+        )
+        | {"evidence": f"`{outcome.evidence.uri}`" if outcome.evidence else outcome.trouble}
+        | ({"anchor": f"block {outcome.anchor.block_number}"} if outcome.anchor else {})
+        for outcome in report.boards
+    }
+    rows = list(dict.fromkeys(name for column in columns.values() for name in column))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in rows:
+        cells = (column.get(row, "-").replace("\n", "<br>") for column in columns.values())
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     if any(outcome.board.emulated for outcome in report.boards):
-        lines += ["", "Times of emulated boards are times of the emulator; the instruction count is the comparable figure."]
+        lines += ["", EMULATED_NOTE]
     return "\n".join(lines)

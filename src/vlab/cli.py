@@ -203,9 +203,8 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
     side_by_side = max(1, (console.width - 14) // 16)
     for first in range(0, len(names), side_by_side):
         shown = names[first : first + side_by_side]
-title = f"run {run.request_id}: {results[shown[0]].model.name}"
-                table = Table("", *shown, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        )
+        title = f"run {run.request_id}: {results[shown[0]].model.name}"
+        table = Table("", *shown, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for row in columns[shown[0]]:
             table.add_row(
                 row, *(columns[name][row].replace("/", "/\n") if row == "target" else columns[name][row] for name in shown)

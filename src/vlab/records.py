@@ -167,7 +167,7 @@ class ArtifactManifest(Record):
 
 
 class Plan(Record):
-    """What is measured and how; fixed before the run. Profiles are named in notes on measuring."""
+    """What is measured and how; fixed before the run; docs/measuring.md explains the profiles."""
 
     profile: Literal["smoke", "standard"]
     warmup_min_count: int = Field(default=10, ge=1)

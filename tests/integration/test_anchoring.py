@@ -306,6 +306,32 @@ def test_a_chain_that_is_down_is_told_from_a_wrong_anchor(log: Log, tmp_path: Pa
         assert "secret" not in str(caught.value)
 
 
+LYING = [
+    ("eth_getBlockByNumber", '{"number": "0xffff", "hash": "0x%s"}' % ("12" * 32), Fault.not_canonical),
+    ("eth_getBlockByNumber", '{"number": "0x0", "hash": "0x%s"}' % ("12" * 32), Fault.not_final),
+    ("eth_call", '"0x{:064x}{}"'.format(1, "12" * 32), Fault.head),
+    ("eth_call", '"0x{:064x}{}"'.format(2, "12" * 32), Fault.head),
+    ("eth_getCode", '"0x"', Fault.code),
+    ("eth_chainId", '"0x1"', Fault.chain_id),
+    ("eth_getTransactionReceipt", "null", Fault.not_found),
+]
+
+
+@pytest.mark.parametrize(("method", "result", "code"), LYING)
+def test_a_chain_that_has_changed_is_noticed(log: Log, method: str, result: str, code: Fault) -> None:
+    """Each thing that is read again from the chain counts: canonical block, finality, current head, code, chain, receipt."""
+    log.grow(2)
+    anchor = log.publish()
+    answer = f'200 {{"jsonrpc": "2.0", "id": 0, "result": {result}}}'
+
+    with (
+        proxy(log.rpc_url, lambda asked, _: answer if asked == method else "pass") as url,
+        pytest.raises(AnchorError) as caught,
+    ):
+        check_anchor(anchor, log.pin.model_copy(update={"rpc_url": url}))
+    assert caught.value.code == code
+
+
 NONSENSE = ["429 slow down", "502 <html>bad gateway</html>", "200 <html>", "200 {}", '200 {"result": 7}', "302 x"]
 
 
@@ -465,6 +491,29 @@ def test_anchors_outlive_a_kill_of_the_chain(tmp_path: Path) -> None:
     check_anchor(log.publish(), log.pin)
     assert log.published_sizes() == [2, 4]
     assert chain.stop() == 0
+
+
+def test_a_reset_chain_gets_nothing_old(tmp_path: Path) -> None:
+    """On a chain that was begun anew with the old outbox, contract and heads come from now; no old head is sent again."""
+    account = ChainAccount.create(tmp_path / "account")
+    for name in ("first", "second"):
+        chain = ChainProcess.start(tmp_path / name / "chain", "--fund", account.address)
+        (tmp_path / name / "lab").mkdir()
+        log = Log(tmp_path / name / "lab", chain.rpc_url, account, deadline_s=30, patience_s=0.2)
+        log.ledger.append(digests(3, name))
+        time.sleep(0.3)
+        anchor = log.publish()
+        check_anchor(anchor, log.pin)
+        assert (anchor.head, log.published_sizes()) == (log.ledger.head(), [3])
+        assert chain.stop() == 0
+
+
+def test_an_interrupted_account_is_made_anew(tmp_path: Path) -> None:
+    """A password without a keystore, as a kill may leave it, does not stand in the way."""
+    (tmp_path / "password").write_text("left over")
+
+    address = create_account(tmp_path / "key.json", tmp_path / "password")
+    assert create_account(tmp_path / "key.json", tmp_path / "password") == address
 
 
 def test_key_files_are_private(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _SCRYPT_N = 1 << 14  # the password is 256 random bits, so the derivation need n
 
 
 def create_account(key_file: Path, password_file: Path) -> str:
-    """Make an account, unless the files are there already.
+    """Make an account, unless there is one; the keystore is written last, so an interrupted call can be repeated.
 
     Args:
         key_file: where the keystore goes (Web3 Secret Storage, version 3), mode 0600.
@@ -25,11 +25,11 @@ def create_account(key_file: Path, password_file: Path) -> str:
         The account's address, 0x with checksum.
 
     Raises:
-        RefusedError: only one of the files is there, or they do not fit together.
+        RefusedError: there is a keystore, but its password is missing or another one.
     """
     from eth_account import Account
 
-    if key_file.exists() or password_file.exists():
+    if key_file.exists():
         return str(load_account(key_file, password_file).address)
     account = Account.create(secrets.token_bytes(32))
     password = secrets.token_hex(32)

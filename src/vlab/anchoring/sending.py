@@ -42,7 +42,10 @@ class Sender:
         self._node, self._account, self._chain_id, self._patience_s = node, account, chain_id, patience_s
 
     def push(self, wanted: Call) -> None:
-        """Make sure that a transaction for the account's next nonce is on its way: this one, or the one that was before it.
+        """Make sure that a transaction for the account's next nonce is on its way.
+
+        That is this one, or for `patience_s` the one another publisher signed before it: two that outbid each other would
+        only drive up the fee. An old one is never sent again in place of what is wanted now.
 
         Raises:
             ChainError: the contract or the node refuses it.
@@ -52,10 +55,8 @@ class Sender:
         nonce = self._node.nonce(self.address)
         before = self.outbox.attempts(nonce)
         newest = before[-1] if before else None
-        if newest is None or self._is_void(newest, wanted):
+        if newest is None or time.time() - newest.signed_at > self._patience_s or self._is_void(newest, wanted):
             self._sign(wanted, nonce, before)
-        elif time.time() - newest.signed_at > self._patience_s:
-            self._sign(newest.call, nonce, before)
         for attempt in self.outbox.attempts(nonce)[-1:]:
             self._node.send(attempt.raw)
 
@@ -80,10 +81,11 @@ class Sender:
         if before:
             max_fee, tip = max(max_fee, before[-1].max_fee * 5 // 4 + 1), max(tip, before[-1].tip * 5 // 4 + 1)
         if max_fee > MAX_FEE:
-            if before:  # what was sent stays valid and is taken when fees fall
+            if before and before[-1].call.purpose == call.purpose:  # it stays valid and is taken when fees fall
                 return
-            if base_fee + tip > MAX_FEE:
-                raise TransientError(f"gas costs {base_fee // GWEI} gwei, more than {MAX_FEE // GWEI}; try again later")
+            needed = max_fee if before else base_fee + tip
+            if needed > MAX_FEE:
+                raise TransientError(f"gas costs {needed // GWEI} gwei, more than {MAX_FEE // GWEI}; try again later")
             max_fee = MAX_FEE
         fields: dict[str, Any] = {
             "type": 2, "chainId": self._chain_id, "nonce": nonce, "gas": call.gas, "value": 0, "data": call.data,

@@ -1,7 +1,8 @@
 """Detached processes that outlive the command that started them, and are recognised again by the next one.
 
 A process is named by its pid, its start time and the boot it belongs to: after a reboot, or when the pid was given to something
-else, the record is stale and the process counts as stopped. Linux only (`/proc`).
+else, the record is stale and the process counts as stopped. What it started itself, in whatever session, is known by a mark in
+the environment. Linux only (`/proc`).
 """
 
 import contextlib
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from vlab.errors import RefusedError
 from vlab.journal import write_whole
+
+MARK = "VLAB_DAEMON"
+"""Environment variable that everything a daemon starts inherits. It names the daemon's record."""
 
 MAX_LOG_BYTES = 8 << 20
 """A log that is longer when its process starts is moved to `<name>.log.1` first."""
@@ -44,7 +48,8 @@ class Daemon:
         return int(pid) if pid.isdigit() and boot == _boot() and started == _start_time(int(pid)) else None
 
     def start(self) -> None:
-        """Start it in a session of its own, its output going to the log."""
+        """Start it in a session of its own, its output going to the log; what an earlier one left behind is ended first."""
+        self.stop(grace_s=2)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
@@ -52,7 +57,7 @@ class Daemon:
             process = subprocess.Popen(
                 self.argv,
                 cwd=self.directory,
-                env=dict(self.environment),
+                env={**self.environment, MARK: str(self.record)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -61,15 +66,18 @@ class Daemon:
         write_whole(self.record, f"{process.pid} {_start_time(process.pid) or 'gone'} {_boot()}\n".encode())
 
     def stop(self, grace_s: float) -> None:
-        """Ask its whole process group to end, and end it after `grace_s` seconds."""
-        pid = self.pid()
-        if pid is not None:
-            _signal_group(pid, signal.SIGTERM)
-            deadline = time.monotonic() + grace_s
-            while _group_lives(pid) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            _signal_group(pid, signal.SIGKILL)
+        """Ask it and everything it started to end, and end what is left after `grace_s` seconds."""
+        _signal(self.members(), signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while (left := self.members()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _signal(left, signal.SIGKILL)
         self.record.unlink(missing_ok=True)
+
+    def members(self) -> list[int]:
+        """The process and its descendants, those included that moved to another session or lost their parent."""
+        mark = f"{MARK}={self.record}".encode()
+        return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _environment(path)]
 
     def last_words(self, lines: int = 12) -> str:
         """The end of its log, for an error message."""
@@ -112,18 +120,15 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
+def _environment(path: Path) -> list[bytes]:
+    """The environment a process was started with; empty for a zombie and for what belongs to somebody else."""
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
-def _group_lives(group: int) -> bool:
-    """Whether any process of a group is more than a zombie."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] not in "ZX":
-            return True
-    return False
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

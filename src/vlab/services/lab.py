@@ -67,6 +67,8 @@ def up(settings: Settings, *, progress: Progress = lambda _: None) -> LabStatus:
         prefect, mlflow, sigstore, chain = servers = parts.servers(layout)
         workers = parts.workers(layout)
         abandoned = prefect.daemon.pid() is None and not any(worker.daemon.pid() for worker in workers)
+        if abandoned:  # nothing may go on reporting for runs that are about to be marked as crashed
+            _stop(workers)
         for server in servers:
             if server.start():
                 progress(f"{server.name}: starting at {server.address}")

@@ -1,5 +1,6 @@
 """Relax module → scheduled kernels as functions over raw pointers, and a main function that is a flat list of calls."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Lowered:
     """Upper bound of the temporary memory of each kernel, by symbol."""
     report: tuple[Kernel, ...]
     """Each called kernel, and whether the schedule applied."""
+    operations: int
+    """Estimate of the arithmetic operations in one inference."""
 
 
 def lower(module: Any, target: Target) -> Lowered:
@@ -34,13 +37,15 @@ def lower(module: Any, target: Target) -> Lowered:
     module = _fold(module)
     with machine, tvm.transform.PassContext(opt_level=3):
         module = _fuse(module)
+        operations = _operations(module)
         module, report = schedule_module(module, Registers(target.lanes, target.accumulators))
         module = _plan(module)
         called = _called(module["main"])
         kernels, workspace = _lower_kernels(
             {symbol(gv.name_hint): function for gv, function in module.functions.items() if gv.name_hint in called}, machine
         )
-    return Lowered(module["main"], kernels, workspace, tuple(kernel for kernel in report if kernel.name in called))
+    kept = tuple(kernel for kernel in report if kernel.name in called)
+    return Lowered(module["main"], kernels, workspace, kept, operations)
 
 
 def symbol(kernel: str) -> str:
@@ -84,6 +89,17 @@ def _fuse(module: Any) -> Any:
             passes.DeadCodeElimination(),
         ]
     )(module)
+
+
+def _operations(module: Any) -> int:
+    """Operations of one inference; kernels that TVM cannot estimate count as none."""
+    total = 0.0
+    values = [binding.value for block in module["main"].body.blocks for binding in block.bindings]
+    for value in values:
+        if getattr(getattr(value, "op", None), "name", "") == "relax.call_tir":
+            with suppress(RuntimeError):
+                total += s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": module[value.args[0]]}))
+    return int(total)
 
 
 def _plan(module: Any) -> Any:

@@ -17,28 +17,32 @@ Array = npt.NDArray[Any]
 Sample = list[Array]
 """One array for each input, or for each output."""
 
-MOST_SAMPLES = 32
+_MOST_SAMPLES = 32
 _RANDOM_SAMPLES = 8
+_MOST_OPERATIONS = 2_000_000_000
+"""Of a whole probe: an emulator runs some ten million a second where it emulates vectors."""
 _SEED = 20240229
 
 
-def probe(specs: Sequence[TensorSpec], path: Path | None) -> list[Sample]:
-    """Inputs for the reference check: at most 32 real ones, or 8 random ones.
+def probe(specs: Sequence[TensorSpec], path: Path | None, *, operations: int) -> list[Sample]:
+    """Inputs for the reference check: at most 32 real ones, or 8 random ones; fewer of a model with many operations.
 
     Args:
         specs: the model's inputs.
+        operations: of one inference. The count follows from it and not from a clock, so that it is the same everywhere.
         path: .npz with rows of inputs under key `x`, or under the names of the inputs where there are several; random without.
 
     Raises:
         ModelError: the file cannot be read or its rows do not fit the inputs.
     """
+    affordable = max(1, _MOST_OPERATIONS // max(1, operations))
     if path is None:
         random = np.random.default_rng(_SEED)
-        return [[_random(spec, random) for spec in specs] for _ in range(_RANDOM_SAMPLES)]
+        return [[_random(spec, random) for spec in specs] for _ in range(min(_RANDOM_SAMPLES, affordable))]
     try:
         with np.load(path, allow_pickle=False) as archive:
             keys = ["x"] if len(specs) == 1 and "x" in archive else [spec.name for spec in specs]
-            columns = [archive[key][:MOST_SAMPLES] for key in keys]
+            columns = [archive[key][: min(_MOST_SAMPLES, affordable)] for key in keys]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         wanted = " and ".join(["x"] if len(specs) == 1 else [spec.name for spec in specs])
         raise ModelError(f"{path} holds no inputs: {said(error)}; expected an .npz with rows under {wanted}") from error

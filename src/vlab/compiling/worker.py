@@ -68,7 +68,8 @@ def _compile(order: Order, directory: Path) -> Product:
     outputs = _named(imported.outputs, generated.outputs)
 
     _stage("running the reference")
-    samples = reference.probe(inputs, Path(order.probe_inputs) if order.probe_inputs else None)
+    path = Path(order.probe_inputs) if order.probe_inputs else None
+    samples = reference.probe(inputs, path, operations=lowered.operations)
     answers = reference.reference_outputs(format_, content, imported.inputs, samples)
     for spec, array in zip(outputs, answers[0], strict=True):
         if str(array.dtype) != spec.dtype or array.shape != spec.shape:

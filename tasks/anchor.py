@@ -23,11 +23,8 @@ def anchor(request: Request, boards: list[str]) -> Anchor:
     compiles = [compiled for _, compiled, _ in parts.values()]
     benchmarks = [measured for _, _, measured in parts.values()]
     ledger.append([_digest(bundle) for bundle in [*compiles, *benchmarks]])  # a compile stands before the benchmark that ran it
-    anchored = (
-        ChainAccount.load("lab")
-        .get_anchorer()
-        .publish(ledger.head(), lambda size: ledger.consistency(size, ledger.head().size))
-    )
+    head = ledger.head()
+    anchored = ChainAccount.load("lab").get_anchorer().publish(head, lambda size: ledger.consistency(size, head.size))
     for board, (result, compiled, measured) in parts.items():
         evidence = Evidence(
             result=result.decode(),

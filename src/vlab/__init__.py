@@ -13,6 +13,7 @@ The parts, each a module: `targets` (kinds of board), `compiling` (model to arti
 chain), `verifying` (the whole way back), `client` (this door), `services` (a local lab).
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +25,5 @@ __all__ = ["Lab"]
 def __getattr__(name: str) -> Any:
     """Import the client only when it is used: it brings Prefect."""
     if name == "Lab":
-        from vlab.client import Lab
-
-        return Lab
+        return import_module("vlab.client").Lab
     raise AttributeError(f"module 'vlab' has no attribute {name!r}")

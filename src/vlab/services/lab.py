@@ -1,10 +1,12 @@
 """Start, stop and look at a local lab."""
 
 import fcntl
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from vlab.errors import TransientError
@@ -69,25 +71,30 @@ def up(settings: Settings, *, progress: Progress = lambda _: None) -> LabStatus:
         abandoned = prefect.daemon.pid() is None and not any(worker.daemon.pid() for worker in workers)
         if abandoned:  # nothing may go on reporting for runs that are about to be marked as crashed
             _stop(workers)
+            shutil.rmtree(layout.leases, ignore_errors=True)
         for server in servers:
             if server.start():
                 progress(f"{server.name}: starting at {server.address}")
-        _wait([sigstore, chain], progress)
+        watch = partial(_wait, among=servers, progress=progress)
+        watch([sigstore, chain])
         profile = founding.write_profile(layout)
 
         def start_workers() -> None:
-            if abandoned and (lost := probes.crash_lost_runs(layout.prefect_url, INTERRUPTED)):
-                progress(f"{lost} runs that the last stop interrupted are marked as crashed")
+            if abandoned:
+                probes.free_boards(layout.prefect_url)
+                if lost := probes.crash_lost_runs(layout.prefect_url, INTERRUPTED):
+                    progress(f"{lost} runs that the last stop interrupted are marked as crashed")
             for worker in workers:
                 worker.start()
 
         register(
             layout,
             founding.prefect_setup(layout, profile),
-            wait_for_server=lambda: _wait([prefect], progress),
+            wait_for_server=lambda: watch([prefect]),
             on_pools=start_workers,
         )
-        _wait([mlflow, *workers], progress)
+        watch([mlflow])
+        _wait(workers, among=[*servers, *workers], progress=progress)
         progress(f"the lab is up, {time.monotonic() - began:.0f} s: {layout.prefect_url}")
         return _status(layout, [*servers, *workers])
 
@@ -118,26 +125,29 @@ def _status(layout: Layout, services: Iterable[Service]) -> LabStatus:
         return LabStatus(home=str(layout.home), services=tuple(pool.map(look, services)))
 
 
-def _wait(services: Iterable[Service], progress: Progress) -> None:
-    """Wait until each answers.
+def _wait(services: Iterable[Service], *, among: Iterable[Service], progress: Progress) -> None:
+    """Wait until each of `services` answers.
 
     Raises:
-        TransientError: one died or took too long; the message names it and has the end of its log.
+        TransientError: one took too long, or one `among` all died; the message names it and has the end of its log.
     """
     began = time.monotonic()
-    waiting = list(services)
+    waiting, alive = list(services), list(among)
     while waiting:
+        for service in alive:
+            if service.daemon.pid() is None:
+                raise _failure(service, "ended while starting")
         for service in list(waiting):
-            died = service.daemon.pid() is None
-            if not died and service.answers():
+            if service.answers():
                 waiting.remove(service)
                 progress(f"{service.name}: answers at {service.address}")
-            elif died or time.monotonic() - began > service.deadline_s:
-                what = "ended" if died else f"did not answer within {service.deadline_s:.0f} s"
-                raise TransientError(
-                    f"{service.name} {what} while starting; the end of {service.daemon.log}:\n{service.daemon.last_words()}"
-                )
+            elif time.monotonic() - began > service.deadline_s:
+                raise _failure(service, f"did not answer within {service.deadline_s:.0f} s")
         time.sleep(0.1)
+
+
+def _failure(service: Service, what: str) -> TransientError:
+    return TransientError(f"{service.name} {what}; the end of {service.daemon.log}:\n{service.daemon.last_words()}")
 
 
 def _stop(services: Iterable[Service]) -> None:

@@ -92,6 +92,11 @@ class Layout:
         """Transactions that are not final yet."""
         return self.home / "keys" / "outbox.db"
 
+    @property
+    def leases(self) -> Path:
+        """Who holds which board: Prefect's leases, below its server's PREFECT_HOME."""
+        return self.prefect_home("prefect") / "concurrency_leases"
+
     def worker_home(self, pool: str) -> Path:
         """The only state a worker knows of: the lab's own, or the partner's directory."""
         return self.home if pool == "lab" else self.home / "partners" / pool

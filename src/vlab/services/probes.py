@@ -11,15 +11,16 @@ PROBE_TIMEOUT_S = 5.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 
 
-def ask(url: str, body: Any = None, *, timeout_s: float = PROBE_TIMEOUT_S) -> Any:
-    """The JSON (or text) that an address answers; a body makes it a POST.
+def ask(url: str, body: Any = None, *, method: str | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> Any:
+    """The JSON (or text) that an address answers; a body makes it a POST, unless `method` says otherwise.
 
     Raises:
         OSError: no answer, or one that says it failed.
         ValueError: the answer is not JSON though it says so.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - ours, loopback
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 - our own addresses
     try:
         with _OPENER.open(request, timeout=timeout_s) as answer:
             text = answer.read()
@@ -71,6 +72,17 @@ def crash_lost_runs(prefect_url: str, why: str) -> int:
         state = {"state": {"type": "CRASHED", "name": "Crashed", "message": why}, "force": True}
         ask(f"{prefect_url}/api/flow_runs/{run['id']}/set_state", state)
     return len(runs)
+
+
+def free_boards(prefect_url: str) -> None:
+    """Give back every slot of every limit: for a lab none of whose workers lives, so that nobody can hold one.
+
+    Raises:
+        OSError: the server does not answer.
+    """
+    for limit in ask(f"{prefect_url}/api/v2/concurrency_limits/filter", {}):
+        if limit["active_slots"]:
+            ask(f"{prefect_url}/api/v2/concurrency_limits/{limit['id']}", {"active_slots": 0}, method="PATCH")
 
 
 def _answers(url: str, body: Any = None) -> bool:

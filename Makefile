@@ -24,7 +24,7 @@ test: .venv/.dev
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 	PYTHONPATH=.:src $(VENV)/lint-imports
-	$(VENV)/pytest
+	$(VENV)/pytest tests/unit tests/integration
 
 .venv/.lab: $(INPUTS)
 	PYTHON=$(PYTHON) bin/setup lab

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from prefect import State, flow
+from prefect import State, flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
@@ -19,7 +19,18 @@ from tasks.run_on_board import run_on_board
 from tasks.sign import sign_compile
 from vlab import targets as kinds
 from vlab.errors import VlabError
-from vlab.records import Anchor, AssetRef, Board, BoardOutcome, CompileOptions, JobOutcome, Report, Request, Result
+from vlab.records import (
+    Anchor,
+    AssetRef,
+    Board,
+    BoardOutcome,
+    CompileOptions,
+    JobOutcome,
+    Report,
+    Request,
+    Result,
+    request_id_of,
+)
 from vlab.reporting import as_markdown
 from vlab.settings import Settings
 
@@ -32,7 +43,12 @@ TargetChoice = Annotated[str, Field(json_schema_extra={"enum": sorted(kinds.know
 RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
 
 
-@flow(name="benchmark", flow_run_name="benchmark-{request_id}", task_runner=RUNNER)
+def _run_name() -> str:
+    run = runtime.flow_run
+    return f"benchmark {run.parameters.get('request_id') or request_id_of(run.id)}"
+
+
+@flow(name="benchmark", flow_run_name=_run_name, task_runner=RUNNER)
 def benchmark(
     model: str,
     targets: list[TargetChoice] = ["riscv/rv64gc-linux", "arm/aarch64-linux"],  # noqa: B006  # never changed; shown in the form
@@ -52,7 +68,7 @@ def benchmark(
         request_id: leave empty; names an earlier request to resume it.
     """
     boards = find_boards(list(targets))
-    request = open_request(model, dataset, boards, plan, options, request_id)
+    request = open_request(model, dataset, boards, plan, options, request_id or request_id_of(runtime.flow_run.id))
     chains = {board.name: _start(request, board) for board in boards}
     troubles = {name: _trouble(chain) for name, chain in chains.items()}
     logged, anchored = _record(request, [name for name, trouble in troubles.items() if not trouble], troubles)

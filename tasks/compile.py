@@ -31,7 +31,7 @@ def journal_of(request: Request, target: str) -> Journal:
 
 @task(task_run_name="compile {target}", tags=["compile"], retries=1, retry_delay_seconds=2, retry_condition_fn=transient)
 def compile_model(request: Request, target: str) -> Compiled | State[Compiled]:
-    """Compile, or take the artifact out of the compile cache; put it into the store by digest, once for a request and target."""
+    """Compile, or take the artifact out of the compile cache; put it into the store, once for a request and target."""
     journal = journal_of(request, target)
     if known := journal.read("compiled.json"):
         return Completed(name="Cached", data=Compiled.from_json(known))

@@ -3,7 +3,6 @@
 import json
 import secrets
 from pathlib import Path
-from uuid import uuid4
 
 from prefect import get_run_logger, task
 
@@ -19,7 +18,6 @@ from vlab.settings import Settings
 @task(task_run_name="open request", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
 def open_request(model: str, dataset: str, boards: list[Board], plan: str, options: CompileOptions, request_id: str) -> Request:
     """Fetch model and data set into the request's journal and give it its nonces; an opened request is taken as it is."""
-    request_id = request_id or f"r-{uuid4().hex[:12]}"
     journal = Journal(Settings.from_environment().runs / request_id)
     if known := journal.read("request.json"):
         return Request.from_json(known)

@@ -173,7 +173,7 @@ def _wait(run: Run, *, quiet: bool) -> Report:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        bar = progress.add_task("benchmark", total=run.steps)
+        bar = progress.add_task("benchmark", total=None)
 
         def on_step(step: Step) -> None:
             mark = "[green]✓[/]" if step.state in ("Completed", "Cached") else "[red]✗[/]"
@@ -181,7 +181,7 @@ def _wait(run: Run, *, quiet: bool) -> Report:
                 ", from the compile cache" if step.state == "Cached" else "" if step.state == "Completed" else f", {step.state}"
             )
             progress.console.print(f"{mark} {step.name} ({step.seconds:.1f} s{note})")
-            progress.advance(bar)
+            progress.update(bar, advance=1, total=step.total)
 
         return run.wait(on_step=on_step)
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from vlab import targets as kinds
 from vlab import tracking, verifying
 from vlab.errors import RefusedError, ServiceDownError, TransientError
-from vlab.records import CompileOptions, Evidence, Plan, Report, Result
+from vlab.records import CompileOptions, Evidence, Plan, Report, Result, request_id_of
 from vlab.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Step:
     """Completed, Cached, Failed, Crashed or Cancelled."""
     seconds: float
     """How long it took, waiting excluded."""
+    total: int
+    """How many steps the run has, as far as its boards are known."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ class Lab:
             RefusedError: this lab knows no such request.
         """
         with self._prefect() as client:
-            found = _attempts(client, request_id)
+            found = [run for run in _attempts(client) if _request_of(run) == request_id]
         if not found:
             raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
-        return Run(self, request_id, found[0].id, len(found[0].parameters["targets"]))
+        return Run(self, request_id, found[0].id)
 
     def resume(self, request_id: str) -> Run:
         """Finish what is pending of an earlier run; what was measured is not measured again.
@@ -123,21 +125,21 @@ class Lab:
             RefusedError: this lab knows no such request.
         """
         with self._prefect() as client:
-            found = _attempts(client, request_id)
+            found = [run for run in _attempts(client) if _request_of(run) == request_id]
         if not found:
             raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
         latest = found[0]
         if latest.state is not None and (latest.state.is_completed() or not latest.state.is_final()):
-            return Run(self, request_id, latest.id, len(latest.parameters["targets"]))
+            return Run(self, request_id, latest.id)
         return self._start(request_id, {**latest.parameters, "request_id": request_id})
 
     def runs(self, limit: int = 20) -> list[RunSummary]:
         """The latest runs, newest first, one entry for each request."""
         with self._prefect() as client:
-            found = _attempts(client, None, limit=limit * 3)
+            found = _attempts(client)
         latest: dict[str, FlowRun] = {}
         for run in found:
-            latest.setdefault(str(run.parameters.get("request_id") or run.id), run)
+            latest.setdefault(_request_of(run), run)
         return [
             RunSummary(
                 request_id=name,
@@ -169,8 +171,8 @@ class Lab:
     def _start(self, request_id: str, parameters: dict[str, Any]) -> Run:
         with self._prefect() as client:
             deployment = client.read_deployment_by_name(DEPLOYMENT)
-            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=[_tag(request_id)])
-        return Run(self, request_id, run.id, len(parameters["targets"]))
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=[request_id])
+        return Run(self, request_id, run.id)
 
     @contextlib.contextmanager
     def _prefect(self) -> Iterator[SyncPrefectClient]:
@@ -200,14 +202,7 @@ class Run:
     lab: Lab
     request_id: str
     flow_run_id: UUID
-    boards: int
-    """How many boards it asks for."""
     _report: Report | None = field(default=None, repr=False)
-
-    @property
-    def steps(self) -> int:
-        """How many steps the run has."""
-        return self.boards * len(STEPS_EACH_BOARD) + len(STEPS_ONCE)
 
     def wait(self, *, timeout_s: float | None = None, on_step: Callable[[Step], None] | None = None) -> Report:
         """Wait for the end; returns what came of each board, also where a part of it failed.
@@ -289,26 +284,21 @@ class Run:
         return self._report
 
 
-def _tag(request_id: str) -> str:
-    return f"request:{request_id}"
+def _request_of(run: FlowRun) -> str:
+    """The request that a run works at, also where it was started from the UI."""
+    return str(run.parameters.get("request_id") or request_id_of(run.id))
 
 
-def _attempts(client: SyncPrefectClient, request_id: str | None, *, limit: int = 20) -> list[FlowRun]:
-    """Runs of the benchmark deployment, newest first."""
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterTags,
-    )
+def _attempts(client: SyncPrefectClient) -> list[FlowRun]:
+    """The latest runs of the benchmark deployment, newest first."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
     from prefect.client.schemas.sorting import FlowRunSort
 
     deployment = client.read_deployment_by_name(DEPLOYMENT)
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(request_id)])) if request_id else None,
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-        limit=limit,
+        limit=200,
     )
 
 
@@ -319,9 +309,11 @@ def _finished_steps(client: SyncPrefectClient, flow_run_id: UUID) -> list[tuple[
     runs = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), sort=TaskRunSort.END_TIME_DESC, limit=200
     )
-    finished = [run for run in runs if run.state is not None and run.state.is_final() and run.name]
+    boards = sum(run.name.startswith(STEPS_EACH_BOARD[0]) for run in runs)
+    total = boards * len(STEPS_EACH_BOARD) + len(STEPS_ONCE)
+    finished = [run for run in runs if run.state is not None and run.state.is_final()]
     return [
-        (run.id, Step(run.name, run.state.name or "", run.total_run_time.total_seconds()))
+        (run.id, Step(run.name, run.state.name or "", run.total_run_time.total_seconds(), total))
         for run in sorted(finished, key=lambda run: str(run.end_time))
         if run.state is not None and run.name.startswith((*STEPS_EACH_BOARD, *STEPS_ONCE))
     ]

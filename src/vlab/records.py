@@ -9,6 +9,7 @@ from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -39,6 +40,11 @@ def digest_file(path: Path) -> str:
 
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def request_id_of(flow_run_id: UUID | str) -> str:
+    """The request that a flow run opens when nobody named one."""
+    return f"r-{UUID(str(flow_run_id)).hex[:12]}"
 
 
 class Record(BaseModel):

@@ -35,7 +35,12 @@ class LabUnderTest:
     def vlab(self, *args: str | Path, check: bool = True, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """Run the command line; with `check`, anything but exit code 0 fails the test with what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "vlab", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout_s, check=False
+            [sys.executable, "-m", "vlab", *map(str, args)],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         if check and done.returncode:
             pytest.fail(f"vlab {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")

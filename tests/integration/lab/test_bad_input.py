@@ -87,7 +87,17 @@ def test_free_dimensions_say_how_to_fix_them(lab: LabUnderTest, tmp_path: Path) 
     path = model_of(helper.make_node("Relu", ["x"], ["y"]), [1, "length"], tmp_path / "free.onnx")
     said = refusal(lab, path, "--target", "host/x86_64", "--plan", "smoke")
     done = lab.vlab(
-        "benchmark", path, "--target", "host/x86_64", "--plan", "smoke", "--shape", "x=1,16", "--out", tmp_path / "out", check=False
+        "benchmark",
+        path,
+        "--target",
+        "host/x86_64",
+        "--plan",
+        "smoke",
+        "--shape",
+        "x=1,16",
+        "--out",
+        tmp_path / "out",
+        check=False,
     )
 
     assert "--shape x=" in said
@@ -112,7 +122,11 @@ def test_pickled_data_set_is_not_loaded(lab: LabUnderTest, tmp_path: Path) -> No
 def test_no_lab(tmp_path: Path) -> None:
     """Without a lab the command says how to start one."""
     done = subprocess.run(
-        [sys.executable, "-m", "vlab", "runs"], env={**os.environ, "VLAB_HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "vlab", "runs"],
+        env={**os.environ, "VLAB_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert 1 == done.returncode

@@ -58,7 +58,9 @@ def test_every_evidence_file_verifies(lab: LabUnderTest, benchmarked: dict[str, 
     assert [True] * len(TARGETS) == [report["verified"] for report in reports.values()]
 
 
-def test_second_run_takes_artifacts_from_the_compile_cache(lab: LabUnderTest, benchmarked: dict[str, Any], tmp_path: Path) -> None:
+def test_second_run_takes_artifacts_from_the_compile_cache(
+    lab: LabUnderTest, benchmarked: dict[str, Any], tmp_path: Path
+) -> None:
     """The same model, target and toolchain are compiled once, and the user is told."""
     done = lab.vlab("benchmark", DIGITS, "--plan", "smoke", "--target", TARGETS[0], "--out", tmp_path)
 

@@ -29,12 +29,12 @@ def failed_code(lab: LabUnderTest, data: bytes) -> str | None:
 def test_any_changed_byte_is_refused(lab: LabUnderTest, evidence: Path) -> None:
     """400 single-byte changes, spread over the whole file: none is accepted."""
     data = evidence.read_bytes()
-    chance = random.Random(SEED)  # noqa: S311  # positions of a test
+    chance = random.Random(SEED)  # positions of a test
     accepted = []
     for _ in range(400):
         at = chance.randrange(len(data))
         forged = bytearray(data)
-        forged[at] = chance.choice([byte for byte in b"0123456789abcdefABCDEF \n{}\"" if byte != data[at]])
+        forged[at] = chance.choice([byte for byte in b'0123456789abcdefABCDEF \n{}"' if byte != data[at]])
         if failed_code(lab, bytes(forged)) is None:
             accepted.append((at, data[max(0, at - 30) : at + 10]))
 
@@ -44,7 +44,9 @@ def test_any_changed_byte_is_refused(lab: LabUnderTest, evidence: Path) -> None:
 def test_command_line_refuses_with_reason_code(lab: LabUnderTest, evidence: Path, tmp_path: Path) -> None:
     """Exit code 1 and the code of the failed check, for people and for programs."""
     forged = tmp_path / "forged.json"
-    forged.write_bytes(evidence.read_bytes().replace(b'"samples_ns', b'"samples_nS', 1).replace(b'samples_ns\\"', b'samples_nS\\"', 1))
+    forged.write_bytes(
+        evidence.read_bytes().replace(b'"samples_ns', b'"samples_nS', 1).replace(b'samples_ns\\"', b'samples_nS\\"', 1)
+    )
     told = lab.vlab("verify", forged, check=False)
 
     assert 1 == told.returncode

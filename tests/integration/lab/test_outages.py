@@ -1,0 +1,112 @@
+"""A service dies while a run is at work: what was measured is kept, the user is told what is pending, `vlab resume` finishes it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lab.conftest import DIGITS, LabUnderTest
+from vlab.services import parts
+from vlab.services.layout import Layout
+from vlab.services.parts import Service
+from vlab.settings import Settings
+
+TARGET, PARTNER, BOARD = "host/x86_64", "partner-b", "x86-0"
+
+
+def service(lab: LabUnderTest, part: Callable[[Layout], Service]) -> Service:
+    """A service of the lab under test."""
+    return part(Layout.of(Settings(lab.home, lab.port_base)))
+
+
+def start_benchmark(lab: LabUnderTest, out: Path) -> subprocess.Popen[str]:
+    """A benchmark on one board, on its way."""
+    words = [sys.executable, "-m", "vlab", "benchmark", str(DIGITS), "--target", TARGET, "--plan", "smoke", "--out", str(out)]
+    return subprocess.Popen(words, env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_measuring(lab: LabUnderTest, known: set[Path], timeout_s: float = 120) -> Path:
+    """The spool of the job that is being measured: everything is fetched, nothing is signed yet."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for spool in spools(lab) - known:
+            if (spool / "work").is_dir():
+                return spool
+        time.sleep(0.02)
+    pytest.fail("no measurement started in time")
+
+
+def spools(lab: LabUnderTest) -> set[Path]:
+    """The jobs that the partner's worker has seen."""
+    return set((lab.home / "partners" / PARTNER / "spool").glob("*"))
+
+
+def finish(lab: LabUnderTest, request_id: str, out: Path) -> Path:
+    """Bring the lab back, resume, and verify what comes out."""
+    lab.vlab("up")
+    lab.vlab("resume", request_id, "--out", out)
+    evidence = out / f"{request_id}.{BOARD}.evidence.json"
+    assert "VERIFIED" in lab.vlab("verify", evidence).stdout
+    return evidence
+
+
+def request_of(said: str) -> str:
+    """The request id that the command printed first."""
+    return said.split("run ", 1)[1].split(maxsplit=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "pending"),
+    [
+        pytest.param(parts.tracking_server, "mlflow", id="mlflow"),
+        pytest.param(parts.sigstore_instance, "sigstore", id="sigstore"),
+    ],
+)
+def test_dead_service_leaves_the_measurement_in_the_spool(
+    lab: LabUnderTest, tmp_path: Path, part: Callable[[Layout], Service], pending: str
+) -> None:
+    """The run ends as unfinished and names the dead service; resuming signs and delivers the very same measurement."""
+    known = spools(lab)
+    running = start_benchmark(lab, tmp_path)
+    spool = wait_until_measuring(lab, known)
+    service(lab, part).daemon.stop(5)
+    _, said = running.communicate(timeout=240)
+    measured = (spool / "result.json").read_bytes()
+
+    assert 5 == running.returncode, said
+    assert "pending" in said
+    assert pending in said.lower()
+    assert "vlab resume" in said
+    finish(lab, request_of(said), tmp_path)
+    assert measured == (spool / "result.json").read_bytes()
+
+
+def test_dead_chain_leaves_the_anchor_pending(lab: LabUnderTest, tmp_path: Path) -> None:
+    """Everything but the anchor is done, and resuming anchors without measuring again."""
+    known = spools(lab)
+    service(lab, parts.chain).daemon.stop(5)
+    running = start_benchmark(lab, tmp_path)
+    spool = wait_until_measuring(lab, known)
+    _, said = running.communicate(timeout=240)
+    measured = (spool / "result.json").read_bytes()
+
+    assert 5 == running.returncode, said
+    assert "pending: anchor" in said
+    finish(lab, request_of(said), tmp_path)
+    assert measured == (spool / "result.json").read_bytes()
+
+
+def test_interrupted_command_leaves_the_run_going(lab: LabUnderTest, tmp_path: Path) -> None:
+    """Ctrl-C stops the command, not the run, and says how to take its evidence."""
+    known = spools(lab)
+    running = start_benchmark(lab, tmp_path)
+    wait_until_measuring(lab, known)
+    running.send_signal(2)
+    _, said = running.communicate(timeout=30)
+
+    assert 130 == running.returncode
+    assert "vlab resume" in said
+    finish(lab, request_of(said), tmp_path)

@@ -27,10 +27,11 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
     if dataset:
         dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store)
     else:
-        dataset_path = journal.write("dataset/random.npz", measuring.random_inputs(model_path, options.shapes))
+        rows = measuring.random_inputs(model_path, reference.format, options.shapes)
+        dataset_path = journal.write("dataset/random.npz", rows)
         dataset_asset = tracking.store_put(dataset_path, dataset_path.name, url=store)
     inputs, labels = measuring.load_dataset(dataset_path)
-    outputs = journal.write("reference.npz", measuring.reference_outputs(model_path, inputs))
+    outputs = journal.write("reference.npz", measuring.reference_outputs(model_path, reference.format, inputs))
     request = Request(
         request_id=request_id,
         model=reference,

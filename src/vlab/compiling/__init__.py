@@ -6,8 +6,8 @@
 
 The way of a model: `models` tells what the file is; `building` looks into the `cache` and otherwise starts a `worker` process,
 in which `importing` reads the model into TVM's Relax, `lowering` and `schedule` turn it into kernels, `generating` writes the
-C around them and `reference` asks the reference runtime; back in the caller's process `linking` makes the executable and
-`checking` compares it. TVM is only ever imported in the worker.
+C around them and the reference runtime says what the model computes; back in the caller's process `linking` makes the
+executable and `checking` compares it. TVM is only ever imported in the worker.
 """
 
 from vlab.compiling.building import Compiled, compile_model

@@ -66,8 +66,8 @@ def compile_model(
         target: what to compile for.
         cache: directory of compiled artifacts, made if need be; may be shared by processes.
         options: what the requester chose.
-        probe_inputs: .npz with real inputs for the reference check, rows under key `x`, of which the first 32 are used; random
-            inputs without it. Not part of the cache's key.
+        probe_inputs: data set with real inputs for the reference check, of which the first 32 are used; random inputs without
+            it. Not part of the cache's key.
         timeout_s: limit for the compile; waiting for another process that compiles the same does not count.
         memory_bytes: limit on the compiler process's address space.
 

@@ -12,6 +12,8 @@ from vlab.records import Record, Sha256, digest_file
 from vlab.targets import Compiler
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
+_CHECK = ("datasets.py", "numerics.py", "reference.py")
+"""Modules of the package that decide on which inputs, against what and how closely an artifact is checked."""
 
 
 class Sources(Record):
@@ -83,8 +85,9 @@ def _libc(cc: str, install_command: str) -> str:
 
 
 def _compiling_sha256(harness: Harness) -> str:
-    """Digest over the compile stage's own sources and the harness, each by name and content."""
+    """Digest over the compile stage's own sources, what it shares for its check, and the harness, by name and content."""
+    stage = Path(__file__).parent
     digest = sha256()
-    for path in [*sorted(Path(__file__).parent.glob("*.py")), harness.source]:
+    for path in [*sorted(stage.glob("*.py")), *(stage.parent / name for name in _CHECK), harness.source]:
         digest.update(f"{digest_file(path)}  {path.name}\n".encode())
     return digest.hexdigest()

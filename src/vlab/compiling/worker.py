@@ -10,10 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlab import errors
-from vlab.compiling import exchange
+from vlab import errors, reference
+from vlab.compiling import checking, exchange
 from vlab.compiling.exchange import Failure, Order, Product, Response
 from vlab.compiling.foreign import said
+from vlab.datasets import write_rows
 from vlab.errors import CompileError, ModelError, VlabError
 from vlab.records import ModelFormat, TensorSpec
 
@@ -41,10 +42,8 @@ def main() -> None:
 
 
 def _compile(order: Order, directory: Path) -> Product:
-    from vlab.compiling import reference
-
     format_ = order.model.format
-    runtime = reference.reference_name(format_)
+    runtime = reference.runtime_name(format_)  # before the long way to where it is needed
     content = Path(order.path).read_bytes()
     if sha256(content).hexdigest() != order.model.sha256:
         raise ModelError(f"{order.path} changed while it was compiled; compile it again")
@@ -69,16 +68,19 @@ def _compile(order: Order, directory: Path) -> Product:
 
     _stage("running the reference")
     path = Path(order.probe_inputs) if order.probe_inputs else None
-    samples = reference.probe(inputs, path, operations=lowered.operations)
-    answers = reference.reference_outputs(format_, content, imported.inputs, samples)
-    for spec, array in zip(outputs, answers[0], strict=True):
-        if str(array.dtype) != spec.dtype or array.shape != spec.shape:
+    rows = checking.probe(inputs, path, operations=lowered.operations)
+    try:
+        answers = reference.load(content, format_, order.model.name).outputs(rows)
+    except ModelError as error:
+        raise CompileError(f"there is nothing to compare with: {error}") from error
+    for spec, array in zip(outputs, answers, strict=True):
+        if str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
             raise CompileError(
                 f"output {spec.name} was compiled to {spec.dtype}{list(spec.shape)}, but {runtime} gives "
-                f"{array.dtype}{list(array.shape)}; an operator before it is compiled wrongly"
+                f"{array.dtype}{list(array.shape[1:])}; an operator before it is compiled wrongly"
             )
-    (directory / exchange.PROBE).write_bytes(reference.to_bytes(samples))
-    (directory / exchange.REFERENCE).write_bytes(reference.to_bytes(answers))
+    write_rows(rows, directory / exchange.PROBE)
+    write_rows(answers, directory / exchange.REFERENCE)
 
     from tvm.target.codegen import llvm_version_major
 
@@ -86,7 +88,7 @@ def _compile(order: Order, directory: Path) -> Product:
         notices=imported.notices,
         llvm=str(llvm_version_major()),
         reference=runtime,
-        probe_count=len(samples),
+        probe_count=len(rows[0]),
         inputs=inputs,
         outputs=outputs,
         kernels=lowered.report,

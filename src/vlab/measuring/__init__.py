@@ -1,17 +1,17 @@
 """Measure a deployed artifact on its board; docs/measuring.md states every rule.
 
     inputs, labels = load_dataset(Path("digits-test.npz"))
-    reference = load_reference(Path("reference.npz"))       # the lab wrote reference_outputs(model, inputs) there
+    reference = load_reference(Path("reference.npz"))       # the lab wrote reference_outputs(...) there
     measurement, environment = measure(directory, manifest, target, Plan.named("smoke"), inputs, labels, reference,
                                        work=Path("work"), plugin_cache=Path("plugins"))
     measurement.latency.p90_ns, measurement.quality_reasons
 
-`passes` orders the parts: `datasets` checks arrays and converts them, `running` starts the program, `counting` counts its
-instructions under an emulator, `machine` looks at the host, `quality` judges. `reference` is for the lab, not for the board.
+`passes` orders the parts: `running` starts the program, `counting` counts its instructions under an emulator, `machine` looks
+at the host, `quality` judges. `preparing` is for the lab, not for the board.
 """
 
-from vlab.measuring.datasets import Reference, load_dataset, load_reference
+from vlab.datasets import Reference, load_dataset, load_reference
 from vlab.measuring.passes import measure
-from vlab.measuring.reference import random_inputs, reference_outputs
+from vlab.measuring.preparing import random_inputs, reference_outputs
 
 __all__ = ["Reference", "load_dataset", "load_reference", "measure", "random_inputs", "reference_outputs"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from vlab import numerics, statistics
+from vlab.datasets import Array, Reference, columns, read_rows, write_rows
 from vlab.errors import MeasureError
 from vlab.measuring import machine
 from vlab.measuring.counting import Counted, count
-from vlab.measuring.datasets import Array, Reference, read_outputs, write_inputs
 from vlab.measuring.quality import Seen, judge
 from vlab.measuring.running import MemoryReport, Program
 from vlab.records import ArtifactManifest, Environment, Measurement, Numerics, Plan, digest_file
@@ -62,13 +62,14 @@ def measure(
 
     work.mkdir(parents=True, exist_ok=True)
     program = Program((directory / manifest.executable).absolute(), target, work.absolute())
-    write_inputs(inputs, manifest.inputs, work / _INPUTS)
-    write_inputs(inputs, manifest.inputs, work / _FIRST_INPUTS, most=REPEATED_SAMPLES)
+    rows = columns(inputs, manifest.inputs)
+    write_rows(rows, work / _INPUTS)
+    write_rows([column[:REPEATED_SAMPLES] for column in rows], work / _FIRST_INPUTS)
 
     load_avg_start = machine.load_average()
     begin("infer")
     raw = program.infer(_INPUTS, "outputs.bin")
-    outputs = read_outputs(raw, manifest.outputs, len(inputs))
+    outputs = read_rows(raw, manifest.outputs, len(inputs))
     outputs_sha256 = digest_file(raw)
     outputs_repeat = _same_start(raw, program.infer(_FIRST_INPUTS, "outputs-again.bin"))
     board_numerics, numerics_hold = _compare(outputs, reference)
@@ -135,7 +136,8 @@ def _compare(outputs: list[Array], reference: Reference | None) -> tuple[Numeric
         raise MeasureError(
             f"the reference outputs do not fit the artifact's ({error}); make them from the same model"
         ) from error
-    return numerics.compare(outputs, expected, reference=reference.runtime)
+    compared = numerics.compare(outputs, expected, reference=reference.runtime)
+    return compared.numerics, compared.agrees
 
 
 def _accuracy(scores: Array, labels: Array | None) -> float | None:

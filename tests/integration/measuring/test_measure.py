@@ -11,7 +11,6 @@ from vlab import measuring, processes
 from vlab.errors import MeasureError
 from vlab.measuring import running
 from vlab.measuring.counting import build_plugin, count
-from vlab.measuring.datasets import Reference
 from vlab.measuring.running import Program
 from vlab.records import Environment, Measurement, Quality
 
@@ -29,7 +28,7 @@ def run(toy: Toy, tmp_path: Path, *, count: int = 20, reference: bool = True) ->
         QUICK,
         table,
         scores.argmax(axis=1),
-        Reference("exact arithmetic", (scores, sums)) if reference else None,
+        measuring.Reference("exact arithmetic", (scores, sums)) if reference else None,
         work=tmp_path / "work",
         plugin_cache=tmp_path / "plugins",
     )

@@ -101,7 +101,7 @@ def test_several_inputs_and_outputs_of_several_types(save: Save, compile_for: Co
 def test_real_inputs_are_used_for_the_check(save: Save, compile_for: Compile, tmp_path: Path):
     """The first 32 rows of the data set are compared."""
     probe = tmp_path / "data.npz"
-    np.savez(probe, x=np.ones((40, 1, 8, 8), np.float32), y=np.zeros(40))
+    np.savez(probe, x=np.ones((40, 1, 8, 8), np.float32), y=np.zeros(40, np.int64))
 
     assert 32 == compile_for(save(small_cnn(), "real.onnx"), probe_inputs=probe).manifest.numerics.inputs
 

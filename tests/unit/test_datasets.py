@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vlab import datasets
+from vlab.datasets import Reference, columns, load_dataset, load_reference, read_rows, save_reference, to_npz, write_rows
 from vlab.errors import MeasureError
-from vlab.measuring import datasets, load_dataset, load_reference
-from vlab.measuring.datasets import Reference, read_outputs, save_reference, to_npz, write_inputs
 from vlab.records import TensorSpec
 
 IMAGE = TensorSpec(name="image", shape=(1, 1, 2, 2), dtype="float32")
@@ -99,7 +99,7 @@ def test_the_board_gets_all_inputs_of_a_sample_together(tmp_path: Path) -> None:
     images = np.arange(1200, dtype=">f4").astype(np.float32).reshape(300, 2, 2)
     extras = np.arange(900, dtype=np.int64).reshape(300, 3)
     inputs, _ = load_dataset(save(tmp_path / "d.npz", extra=extras, image=images))
-    write_inputs(inputs, [IMAGE, EXTRA], tmp_path / "in.bin")
+    write_rows(columns(inputs, [IMAGE, EXTRA]), tmp_path / "in.bin")
 
     expected = b"".join(image.tobytes() + extra.tobytes() for image, extra in zip(images, extras, strict=True))
     assert expected == (tmp_path / "in.bin").read_bytes()
@@ -113,16 +113,16 @@ def test_the_board_gets_all_inputs_of_a_sample_together(tmp_path: Path) -> None:
         (np.zeros(3, np.float32), "image"),
     ],
 )
-def test_rows_that_do_not_fit_the_model_are_refused(tmp_path: Path, rows: np.ndarray, said: str) -> None:
+def test_rows_that_do_not_fit_the_model_are_refused(rows: np.ndarray, said: str) -> None:
     """Type and size must be those of the input; nothing is converted silently."""
     with pytest.raises(MeasureError, match=said):
-        write_inputs(rows, [IMAGE], tmp_path / "in.bin")
+        columns(rows, [IMAGE])
 
 
-def test_missing_inputs_are_named(tmp_path: Path) -> None:
+def test_missing_inputs_are_named() -> None:
     """A model with two inputs does not run on rows of one."""
     with pytest.raises(MeasureError, match=r"\['image', 'extra'\]"):
-        write_inputs(np.zeros((3, 2, 2), np.float32), [IMAGE, EXTRA], tmp_path / "in.bin")
+        columns(np.zeros((3, 2, 2), np.float32), [IMAGE, EXTRA])
 
 
 def test_outputs_are_taken_apart(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_outputs_are_taken_apart(tmp_path: Path) -> None:
     raw = b"".join(np.float32([i, i + 0.5]).tobytes() + np.int64([i] * 3).tobytes() for i in range(4))
     (tmp_path / "out.bin").write_bytes(raw)
     specs = [TensorSpec(name="s", shape=(1, 2), dtype="float32"), EXTRA]
-    scores, extras = read_outputs(tmp_path / "out.bin", specs, 4)
+    scores, extras = read_rows(tmp_path / "out.bin", specs, 4)
 
     assert [[0, 0.5], [1, 1.5], [2, 2.5], [3, 3.5]] == scores.reshape(4, 2).tolist()
     assert [[3, 3, 3]] == extras[3].tolist()
     with pytest.raises(MeasureError, match="expected 5 samples of 32"):
-        read_outputs(tmp_path / "out.bin", specs, 5)
+        read_rows(tmp_path / "out.bin", specs, 5)
 
 
 def test_reference_outputs_come_back_as_saved(tmp_path: Path) -> None:

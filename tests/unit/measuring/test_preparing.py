@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from vlab.errors import MeasureError, ModelError
 from vlab.measuring import load_dataset, load_reference, random_inputs, reference_outputs
+from vlab.records import ModelFormat
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
@@ -28,7 +29,7 @@ def save_sum(path: Path, first: list[int | str], second: list[int | str]) -> Pat
 def test_the_example_is_as_accurate_as_its_readme_says(tmp_path: Path) -> None:
     """444 of the 450 held-out digits are right, by ONNX Runtime."""
     inputs, labels = load_dataset(DIGITS / "digits-test.npz")
-    (tmp_path / "r.npz").write_bytes(reference_outputs(DIGITS / "digits.onnx", inputs))
+    (tmp_path / "r.npz").write_bytes(reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, inputs))
     reference = load_reference(tmp_path / "r.npz")
 
     assert reference.runtime.startswith("onnxruntime ")
@@ -42,7 +43,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     a, b = np.arange(12, dtype=np.float32).reshape(4, 3), np.ones((4, 3), np.float32)
     np.savez(tmp_path / "d.npz", b=b, a=a)
     inputs, _ = load_dataset(tmp_path / "d.npz")
-    (tmp_path / "r.npz").write_bytes(reference_outputs(model, inputs))
+    (tmp_path / "r.npz").write_bytes(reference_outputs(model, ModelFormat.onnx, inputs))
     total, difference = load_reference(tmp_path / "r.npz").outputs
 
     assert (a + b).tolist() == total.reshape(4, 3).tolist()
@@ -52,33 +53,33 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_are_refused() -> None:
     """Rows of another size are not fed to the runtime."""
     with pytest.raises(MeasureError, match="image"):
-        reference_outputs(DIGITS / "digits.onnx", np.zeros((2, 5), np.float32))
+        reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, np.zeros((2, 5), np.float32))
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     """The runtime's own words come with a clear error."""
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"cannot load m\.onnx"):
-        reference_outputs(tmp_path / "m.onnx", np.zeros((2, 5), np.float32))
+        reference_outputs(tmp_path / "m.onnx", ModelFormat.onnx, np.zeros((2, 5), np.float32))
 
 
 def test_random_inputs_fit_the_model_and_repeat(tmp_path: Path) -> None:
     """Random rows have the model's shapes and are the same every time."""
-    content = random_inputs(DIGITS / "digits.onnx", {})
+    content = random_inputs(DIGITS / "digits.onnx", ModelFormat.onnx, {})
     (tmp_path / "d.npz").write_bytes(content)
     inputs, labels = load_dataset(tmp_path / "d.npz")
 
     assert labels is None
     assert ((32, 1, 1, 8, 8), np.dtype(np.float32)) == (inputs.shape, inputs.dtype)
-    assert content == random_inputs(DIGITS / "digits.onnx", {})
-    assert reference_outputs(DIGITS / "digits.onnx", inputs)
+    assert content == random_inputs(DIGITS / "digits.onnx", ModelFormat.onnx, {})
+    assert reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, inputs)
 
 
 def test_random_inputs_need_every_shape(tmp_path: Path) -> None:
     """A free dimension must be given; the message names the input."""
     model = save_sum(tmp_path / "m.onnx", ["N", 3], ["N", 3])
     with pytest.raises(ModelError, match="input a of"):
-        random_inputs(model, {})
-    (tmp_path / "d.npz").write_bytes(random_inputs(model, {"a": (1, 3), "b": (1, 3)}))
+        random_inputs(model, ModelFormat.onnx, {})
+    (tmp_path / "d.npz").write_bytes(random_inputs(model, ModelFormat.onnx, {"a": (1, 3), "b": (1, 3)}))
 
     assert ("a", "b") == load_dataset(tmp_path / "d.npz")[0].dtype.names

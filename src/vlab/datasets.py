@@ -113,24 +113,19 @@ def columns(inputs: Array, specs: Sequence[TensorSpec]) -> list[Array]:
     return [rows.reshape(len(inputs), *spec.shape) for rows, spec in zip(found, specs, strict=True)]
 
 
-def write_inputs(inputs: Array, specs: Sequence[TensorSpec], path: Path, *, most: int | None = None) -> None:
-    """Write rows as the harness reads them: little-endian, the inputs of a sample one after the other; at most `most` rows.
-
-    Raises:
-        MeasureError: the rows do not fit the model's inputs.
-    """
-    found = columns(inputs[:most], specs)
+def write_rows(columns: Sequence[Array], path: Path) -> None:
+    """Write tensors, each [N, ...], as the harness reads them: little-endian, those of a sample one after the other."""
     with path.open("wb") as stream:
-        for start in range(0, len(inputs[:most]), _CHUNK):
+        for start in range(0, len(columns[0]), _CHUNK):
             parts = [
                 np.ascontiguousarray(rows[start : start + _CHUNK], dtype=rows.dtype.newbyteorder("<")).view(np.uint8)
-                for rows in found
+                for rows in columns
             ]
             stream.write(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).tobytes())
 
 
-def read_outputs(path: Path, specs: Sequence[TensorSpec], count: int) -> list[Array]:
-    """What the harness wrote for `count` samples: for each output [N, ...shape of the output].
+def read_rows(path: Path, specs: Sequence[TensorSpec], count: int) -> list[Array]:
+    """Tensors of `count` samples, each [N, ...shape of the tensor], as the harness writes them; undoes `write_rows`.
 
     Raises:
         MeasureError: the file has another size.
@@ -139,7 +134,7 @@ def read_outputs(path: Path, specs: Sequence[TensorSpec], count: int) -> list[Ar
     size = path.stat().st_size
     if size != count * row.itemsize:
         raise MeasureError(
-            f"the board wrote {size} bytes of outputs, expected {count} samples of {row.itemsize}; compile again"
+            f"the program wrote {size} bytes of outputs, expected {count} samples of {row.itemsize}; compile again"
         )
     table = np.fromfile(path, dtype=row)
     return [table[f"f{index}"] for index in range(len(specs))]

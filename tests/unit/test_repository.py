@@ -56,7 +56,10 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     assert "[]" == got
 
 
-@pytest.mark.parametrize("module", ["compiling", "deploying", "measuring", "tracking", "signing", "ledger", "anchoring", "verifying"])
+LIBRARY = ("compiling", "deploying", "measuring", "tracking", "signing", "ledger", "anchoring", "verifying")
+
+
+@pytest.mark.parametrize("module", LIBRARY)
 def test_library_does_not_import_prefect(module: str) -> None:
     """In a fresh interpreter: a check inside this process depends on what ran before."""
     code = f"import sys, vlab.{module}; sys.exit('prefect' in sys.modules)"

@@ -42,12 +42,21 @@ def random_inputs(model: Path, format_: ModelFormat, shapes: Mapping[str, Sequen
         MissingToolError: the reference runtime is not installed.
     """
     loaded = reference.load(model.read_bytes(), format_, model.name)
-    specs = [spec.model_copy(update={"shape": tuple(shapes.get(spec.name, spec.shape))}) for spec in loaded.inputs]
+    specs = [spec.model_copy(update={"shape": tuple(shapes.get(spec.name, _one_row(spec.shape)))}) for spec in loaded.inputs]
     for spec in specs:
         if any(size < 1 for size in spec.shape):
-            raise ModelError(f"input {spec.name} of {model.name} has free dimensions {list(spec.shape)}; give its shape")
+            shown = ",".join(str(size) if size > 0 else "?" for size in spec.shape)
+            raise ModelError(
+                f"input {spec.name} of {model.name} has free dimensions ({shown}), expected all fixed; "
+                f"put numbers for the question marks: --shape {spec.name}={shown}"
+            )
     names = [spec.name for spec in specs] if len(specs) > 1 else [INPUTS]
     return to_npz(dict(zip(names, reference.random_rows(specs, _RANDOM_ROWS), strict=True)))
+
+
+def _one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A free first dimension is the batch, which is 1."""
+    return (1, *shape[1:]) if shape and shape[0] < 1 else shape
 
 
 def _fixed(spec: TensorSpec, inputs: Array) -> TensorSpec:

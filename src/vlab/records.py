@@ -259,6 +259,7 @@ class Measurement(Record):
     load_ns: int = Field(ge=0, description="entry of the program to ready for the first inference")
     clock_resolution_ns: int = Field(ge=0)
     instructions_per_inference: int | None = Field(default=None, description="exact, from the emulator; null on hardware")
+    instructions_reason: str = Field(default="", description="why there is no instruction count, or how it was taken")
     ram_peak_bytes: int | None
     ram_peak_reason: str = Field(default="", description="why ram_peak_bytes is null, or how it was taken")
     accuracy: float | None = Field(default=None, ge=0, le=1, description="top-1 over the whole data set, on the board")

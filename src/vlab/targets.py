@@ -116,27 +116,28 @@ class Target(Record):
         """The programs this machine needs to compile for the target and to run what came out."""
         return (self.compiler, self.emulator) if self.emulated and self.emulator else (self.compiler,)
 
-    def command(self, executable: Path, args: Sequence[str | Path], *, plugin: str | Path | None = None) -> list[str]:
+    def command(self, executable: Path, args: Sequence[str | Path], *, options: Sequence[str] = ()) -> list[str]:
         """What to run on this machine to run an executable of the target, natively or emulated.
 
         Args:
             executable: static executable for the target.
             args: its arguments.
-            plugin: a plugin of the emulator, with its own arguments after commas, such as one that counts instructions.
+            options: further options of the emulator, such as a plugin that counts instructions.
 
         Raises:
-            TargetError: this machine is not such a board and there is no emulator; or a plugin without emulator.
+            TargetError: this machine is not such a board and there is no emulator; or options without emulator.
             MissingToolError: the emulator is not installed; names the command that installs it.
         """
         words = [str(executable), *map(str, args)]
         if self.native:
-            if plugin is not None:
-                raise TargetError(f"{self.name} runs natively on this machine, so there is no emulator to load {plugin} into")
+            if options:
+                raise TargetError(
+                    f"{self.name} runs natively on this machine, so there is no emulator to take {' '.join(options)}"
+                )
             return words
         if self.emulator is None:
             raise TargetError(self._refusal())
-        load = [] if plugin is None else ["-plugin", f"file={plugin}"]
-        return [self.emulator.find(), *self.emulator.args, *load, *words]
+        return [self.emulator.find(), *self.emulator.args, *options, *words]
 
     def _missing_features(self) -> list[str]:
         have = _cpu_features()

@@ -84,7 +84,7 @@ def test_code_generation_options_are_tvms():
 
 
 def test_command_goes_through_the_emulator(tmp_path: Path):
-    """On another machine the emulator runs the executable, with the CPU of the target and the plugin if asked."""
+    """On another machine the emulator runs the executable, with the CPU of the target and further options."""
     target = targets.load("riscv/rv64gcv-linux")
     if not target.emulated:
         pytest.skip("this machine is such a board")
@@ -92,7 +92,7 @@ def test_command_goes_through_the_emulator(tmp_path: Path):
     (tmp_path / "qemu-riscv64").chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        command = target.command(Path("/a/model"), ["infer", Path("in")], plugin="count.so,out=n")
+        command = target.command(Path("/a/model"), ["infer", Path("in")], options=["-plugin", "file=count.so,out=n"])
 
     expected = [f"{tmp_path}/qemu-riscv64", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0"]
     assert command == [*expected, "-plugin", "file=count.so,out=n", "/a/model", "infer", "in"]
@@ -128,11 +128,11 @@ def test_another_machine_without_emulator_is_refused():
         target.command(Path("model"), [])
 
 
-def test_a_native_board_needs_no_emulator_and_takes_no_plugin():
+def test_a_native_board_needs_no_emulator_and_takes_no_options():
     """On such a board itself the executable is run as it is."""
     target = targets.load("riscv/rv64gc-linux").model_copy(update={"machine": platform.machine(), "cpu_features": ()})
 
     assert not target.emulated
     assert target.command(Path("/a/model"), ["infer"]) == ["/a/model", "infer"]
     with pytest.raises(TargetError, match="no emulator"):
-        target.command(Path("/a/model"), [], plugin="count.so")
+        target.command(Path("/a/model"), [], options=["-plugin", "file=count.so"])

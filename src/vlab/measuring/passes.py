@@ -51,7 +51,7 @@ def measure(
 
     Raises:
         MeasureError: the rows do not fit the model, or the program failed.
-        MissingToolError: the emulator, or a compiler for its plugin, is not installed.
+        MissingToolError: the emulator is not installed.
         TargetError: this machine cannot run executables of the target.
     """
     passes = ["infer", "time", "memory", *(["count"] if target.emulated else [])]
@@ -83,10 +83,11 @@ def measure(
     begin("memory")
     memory = program.memory(_FIRST_INPUTS)
 
-    counted = Counted(None)
+    counted = Counted(None, "counted under emulators only")
     if target.emulated and target.emulator:
         begin("count")
-        counted = count(program, _FIRST_INPUTS, target.emulator, plugin_cache)
+        limit_s = (plan.warmup_max_ns + plan.samples_max_ns) / 1e9
+        counted = count(program, _FIRST_INPUTS, target.emulator, plugin_cache, log_limit_s=limit_s)
 
     quality, reasons = judge(
         Seen(
@@ -113,6 +114,7 @@ def measure(
         load_ns=report.load_ns,
         clock_resolution_ns=report.clock_resolution_ns,
         instructions_per_inference=counted.per_inference,
+        instructions_reason=counted.how,
         ram_peak_bytes=peak,
         ram_peak_reason=how,
         accuracy=accuracy,

@@ -1,7 +1,7 @@
 """Run the executable of an artifact: natively or under the target's emulator, within limits."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGILL
@@ -25,6 +25,10 @@ _SMALL_PAGES = "import ctypes, os, sys; ctypes.CDLL(None).prctl(41, 1, 0, 0, 0);
 page of the host that holds it."""
 
 _ILLEGAL = (-SIGILL, 128 + SIGILL)
+
+
+class PassLimitError(MeasureError):
+    """A pass took too long."""
 
 
 class TimeReport(Record):
@@ -92,20 +96,45 @@ class Program:
         before = [sys.executable, "-I", "-S", "-c", _SMALL_PAGES] if self.target.emulated else []
         return _parse(MemoryReport, self._run(["memory", inputs], PASS_LIMIT_S, before=before))
 
-    def count(self, inputs: str, inferences: int, plugin: str) -> None:
-        """Run the first sample that many times under the emulator with a plugin.
+    def count(
+        self,
+        inputs: str,
+        inferences: int,
+        options: Sequence[str],
+        timeout_s: float,
+        consume: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Run the first sample that many times under the emulator; the program prints nothing.
+
+        Args:
+            inputs: file with at least one sample.
+            inferences: how many times.
+            options: what the emulator needs to count.
+            timeout_s: seconds after which it is stopped.
+            consume: is given what the emulator writes to standard output.
 
         Raises:
-            MeasureError: the program failed or ran too long.
+            PassLimitError: it ran too long.
+            MeasureError: the program failed.
         """
-        self._run(["count", inputs, str(inferences)], PASS_LIMIT_S, plugin=plugin)
+        self._run(["count", inputs, str(inferences)], timeout_s, options=options, consume=consume)
 
-    def _run(self, args: Sequence[str], timeout_s: float, *, plugin: str | None = None, before: Sequence[str] = ()) -> bytes:
-        argv = [*before, *self.target.command(self.executable, args, plugin=plugin)]
+    def _run(
+        self,
+        args: Sequence[str],
+        timeout_s: float,
+        *,
+        options: Sequence[str] = (),
+        before: Sequence[str] = (),
+        consume: Callable[[bytes], None] | None = None,
+    ) -> bytes:
+        argv = [*before, *self.target.command(self.executable, args, options=options)]
         try:
-            done = processes.run_limited(argv, timeout_s=timeout_s, cwd=self.work, memory_bytes=MEMORY_LIMIT_BYTES)
+            done = processes.run_limited(
+                argv, timeout_s=timeout_s, cwd=self.work, memory_bytes=MEMORY_LIMIT_BYTES, consume=consume
+            )
         except processes.LimitError as error:
-            raise MeasureError(f"{args[0]} on {self.target.name}: {error}; hand in a smaller model or data set") from error
+            raise PassLimitError(f"{args[0]} on {self.target.name}: {error}; hand in a smaller model or data set") from error
         except OSError as error:
             raise MeasureError(
                 f"{self.executable} cannot be started on {self.target.name}: {error}; deploy it again"

@@ -78,7 +78,7 @@ def _tools() -> Iterator[Finding]:
 
 
 def _emulators() -> Iterator[Finding]:
-    """Whether the installed emulators can load the plugin that counts instructions; static builds cannot."""
+    """Whether the installed emulators load plugins, with which instructions are counted fast; static builds do not."""
     try:
         known = targets.known()
     except VlabError:
@@ -90,12 +90,13 @@ def _emulators() -> Iterator[Finding]:
             continue
         version, options = _said(path, "--version"), _said(path, "-help")
         loads = "-plugin" in options
+        way = "by plugin" if loads else "out of its log: exact, but slow"
         yield Finding(
             f"{program} plugins",
             loads,
             False,
-            f"{version.strip().partition(chr(10))[0]}: {'can' if loads else 'cannot'} count instructions",
-            "a dynamically linked QEMU, such as the qemu-user of Debian 12 or one built with --enable-plugins",
+            f"{version.strip().partition(chr(10))[0]}: counts instructions {way}",
+            "for fast counting a dynamically linked QEMU: the qemu-user of Debian 12, or one built with --enable-plugins",
         )
 
 

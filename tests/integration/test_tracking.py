@@ -15,27 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.samples import RESULT
 from vlab.errors import DigestMismatchError, RefusedError, ServiceDownError
-from vlab.records import (
-    ArtifactManifest,
-    AssetRef,
-    BoardInfo,
-    CompileOptions,
-    Environment,
-    FileRef,
-    Latency,
-    Measurement,
-    ModelFormat,
-    ModelRef,
-    Numerics,
-    Percentile,
-    Plan,
-    Quality,
-    Result,
-    TensorSpec,
-    Toolchain,
-    Warmup,
-)
+from vlab.records import AssetRef, FileRef, Result
 from vlab.tracking import attach, finish_request, log_result, search, start_request, store_get, store_put, store_read
 from vlab.tracking.runs import metrics_of
 
@@ -95,77 +77,10 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return str(request.getfixturevalue("server")[0])
 
 
-def a_result(request_id: str = "req-1", *, samples: tuple[int, ...] = (100, 101, 102), board: str = "rv64gc-0") -> Result:
-    """A small valid result."""
-    percentile = Percentile(value=101, lower=100, upper=102, confidence=0.99, n=len(samples), supported=True, needed=3)
-    missing = Percentile(value=None, lower=None, upper=None, confidence=0.99, n=len(samples), supported=False, needed=662)
-    numerics = Numerics(
-        reference="onnxruntime 1", inputs=4, max_abs_err=1e-6, tolerance=1e-3, rmse=1e-7, cosine=1.0, top1_agreement=1.0
-    )
-    model = ModelRef(name="digits", sha256=ZERO, format=ModelFormat.onnx, size_bytes=10)
-    plan = Plan.named("smoke")
-    tensor = TensorSpec(name="x", shape=(1, 64), dtype="float32")
-    manifest = ArtifactManifest(
-        model=model,
-        target="riscv/rv64gc-linux",
-        target_sha256=ZERO,
-        options=CompileOptions(),
-        toolchain=Toolchain(tvm="0.27", tvm_ffi="0.1", llvm="17", cc="gcc 12", compiling_sha256=ZERO),
-        executable="bench",
-        files=(FileRef(name="bench", sha256=ZERO, size_bytes=5),),
-        inputs=(tensor,),
-        outputs=(tensor,),
-        kernels=(),
-        arena_bytes=64,
-        workspace_bytes=0,
-        weights_bytes=128,
-        artifact_bytes=5,
-        numerics=numerics,
-    )
-    measurement = Measurement(
-        samples_ns=samples,
-        latency=Latency(
-            n=len(samples),
-            mean_ns=101.0,
-            std_ns=1.0,
-            mad_ns=1.0,
-            min_ns=100,
-            max_ns=102,
-            p50_ns=percentile,
-            p90_ns=percentile,
-            p99_ns=missing,
-            outlier_count=0,
-        ),
-        warmup=Warmup(count=10, duration_ns=1000, stable=True),
-        first_inference_ns=200,
-        load_ns=300,
-        clock_resolution_ns=1,
-        instructions_per_inference=12345,
-        ram_peak_bytes=None,
-        ram_peak_reason="emulated",
-        accuracy=0.96,
-        accuracy_inputs=360,
-        numerics=numerics,
-        outputs_sha256=ZERO,
-        quality=Quality.valid,
-        quality_reasons=("emulated",),
-    )
-    return Result(
-        request_id=request_id,
-        nonce=ZERO,
-        board=BoardInfo(name=board, partner="partner-a", target="riscv/rv64gc-linux", emulated=True),
-        environment=Environment(machine="x86_64", os="linux", cpu="c", emulator="qemu 7.2", load_avg_start=0, load_avg_end=0),
-        model=model,
-        manifest=manifest,
-        manifest_sha256=ZERO,
-        compile_bundle_sha256=ZERO,
-        dataset=FileRef(name="digits.npz", sha256=ZERO, size_bytes=1),
-        plan=plan,
-        plan_sha256=plan.digest(),
-        measurement=measurement,
-        started_on="2026-01-01T00:00:00Z",
-        finished_on="2026-01-01T00:00:05Z",
-    )
+def a_result(request_id: str = "req-1", *, samples: tuple[int, ...] = RESULT.measurement.samples_ns) -> Result:
+    """A valid result of this request, with these samples."""
+    measurement = RESULT.measurement.model_copy(update={"samples_ns": samples})
+    return RESULT.model_copy(update={"request_id": request_id, "measurement": measurement})
 
 
 def test_what_is_stored_comes_back(url: str, tmp_path: Path) -> None:
@@ -270,10 +185,10 @@ def test_every_figure_has_its_field_name() -> None:
     """Metrics carry units; figures that are null are absent rather than zero."""
     metrics = metrics_of(a_result())
 
-    assert 101.0 == metrics["latency_p50_ns"]
-    assert 100.0 == metrics["latency_p50_lower_ns"]
-    assert 12345.0 == metrics["instructions_per_inference"]
-    assert 128.0 == metrics["weights_bytes"]
+    assert 1_050_000.0 == metrics["latency_p50_ns"]
+    assert 1_000_000.0 == metrics["latency_p50_lower_ns"]
+    assert 12_345_678.0 == metrics["instructions_per_inference"]
+    assert 310_000.0 == metrics["weights_bytes"]
     assert "latency_p99_ns" not in metrics
     assert "ram_peak_bytes" not in metrics
 
@@ -316,7 +231,7 @@ def test_a_half_logged_result_is_completed(server: tuple[str, Path], tmp_path: P
     from mlflow.tracking import MlflowClient
 
     history = MlflowClient(url).get_metric_history(runs[0].run_id, "latency_ns")
-    assert [100, 101, 102] == sorted(point.value for point in history)
+    assert [1_000_000, 1_050_000, 1_100_000] == sorted(point.value for point in history)
 
 
 def test_evidence_can_be_attached_later(server: tuple[str, Path], tmp_path: Path) -> None:
@@ -330,7 +245,7 @@ def test_evidence_can_be_attached_later(server: tuple[str, Path], tmp_path: Path
     kept = {path.name: path.read_bytes() for path in (home / "artifacts").rglob(f"*{run}*/artifacts/*")}
     assert b'{"a": 1}' == kept["evidence.json"]
     assert a_result("req-2").to_json() == kept["result.json"]
-    assert b"latency_ns\n100\n101\n102\n" == kept["latency_ns.csv"]
+    assert b"latency_ns\n1000000\n1100000\n1050000\n" == kept["latency_ns.csv"]
     assert "true" == search(url=url, tags={"vlab.request_id": "req-2", "vlab.kind": "board"})[0].tags["vlab.anchored"]
 
 

@@ -10,18 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.samples import MANIFEST
 from vlab.deploying import MAX_FILES, unpack
 from vlab.errors import DeployError, DigestMismatchError, EvidenceError, RefusedError
-from vlab.records import (
-    ArtifactManifest,
-    CompileOptions,
-    FileRef,
-    ModelFormat,
-    ModelRef,
-    Numerics,
-    TensorSpec,
-    Toolchain,
-)
+from vlab.records import FileRef
 
 FILES = {"model": b"\x7fELF" + b"program" * 1000, "model.c": b"int main(void);\n"}
 ZERO = "0" * 64
@@ -29,26 +21,11 @@ ZERO = "0" * 64
 
 def make_manifest(files: dict[str, bytes], executable: str = "model") -> bytes:
     """A manifest of these files."""
-    return ArtifactManifest(
-        model=ModelRef(name="m.onnx", sha256=ZERO, format=ModelFormat.onnx, size_bytes=1),
-        target="host/x86_64",
-        target_sha256=ZERO,
-        options=CompileOptions(),
-        toolchain=Toolchain(tvm="t", tvm_ffi="f", llvm="l", cc="c", compiling_sha256=ZERO),
-        executable=executable,
-        files=tuple(
-            FileRef(name=name, sha256=sha256(content).hexdigest(), size_bytes=len(content))
-            for name, content in sorted(files.items())
-        ),
-        inputs=(TensorSpec(name="x", shape=(1,), dtype="float32"),),
-        outputs=(TensorSpec(name="y", shape=(1,), dtype="float32"),),
-        kernels=(),
-        arena_bytes=0,
-        workspace_bytes=0,
-        weights_bytes=0,
-        artifact_bytes=len(files.get("model", b"1")),
-        numerics=Numerics(reference="r", inputs=1, max_abs_err=0, tolerance=1, rmse=0, cosine=1, top1_agreement=1),
-    ).to_json()
+    refs = tuple(
+        FileRef(name=name, sha256=sha256(content).hexdigest(), size_bytes=len(content))
+        for name, content in sorted(files.items())
+    )
+    return MANIFEST.model_copy(update={"executable": executable, "files": refs}).to_json()
 
 
 def make_archive(members: list[tuple[tarfile.TarInfo, bytes]], form: int = tarfile.USTAR_FORMAT) -> bytes:

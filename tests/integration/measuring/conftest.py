@@ -2,26 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vlab import processes, settings, targets
-from vlab.errors import MissingToolError
-from vlab.records import (
-    ArtifactManifest,
-    CompileOptions,
-    FileRef,
-    ModelFormat,
-    ModelRef,
-    Numerics,
-    Plan,
-    TensorSpec,
-    Toolchain,
-    digest_file,
-)
+from tests.boards import ready
+from tests.samples import MANIFEST
+from vlab import processes, settings
+from vlab.records import ArtifactManifest, FileRef, Plan, TensorSpec, digest_file
 from vlab.targets import Target
 
 HEADER = """\
@@ -119,19 +108,6 @@ def expected_outputs(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return table["a"] @ weights, np.stack([left + right, left - right], axis=1)
 
 
-def ready(name: str) -> Target:
-    """The target, or a skip that names what is missing."""
-    target = targets.load(name)
-    try:
-        for tool in target.tools:
-            tool.find()
-    except MissingToolError as error:
-        pytest.skip(str(error))
-    if not (target.native or target.emulator):
-        pytest.skip(f"{name} needs other hardware than this machine")
-    return target
-
-
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Toy]:
     """Links the toy for a target, with options such as `SPIN=100`."""
@@ -149,22 +125,20 @@ def build(tmp_path: Path) -> Callable[..., Toy]:
         assert 0 == done.returncode, done.stderr
         executable = directory / "model"
         file = FileRef(name="model", sha256=digest_file(executable), size_bytes=executable.stat().st_size)
-        manifest = ArtifactManifest(
-            model=ModelRef(name="toy.onnx", sha256=sha256(b"toy").hexdigest(), format=ModelFormat.onnx, size_bytes=3),
-            target=name,
-            target_sha256=target.digest(),
-            options=CompileOptions(),
-            toolchain=Toolchain(tvm="0", tvm_ffi="0", llvm="0", cc="cc", compiling_sha256=sha256(b"stage").hexdigest()),
-            executable="model",
-            files=(file,),
-            inputs=(TensorSpec(name="a", shape=(1, 4), dtype="float32"), TensorSpec(name="b", shape=(1, 2), dtype="float32")),
-            outputs=(TensorSpec(name="s", shape=(1, 3), dtype="float32"), TensorSpec(name="t", shape=(1, 2), dtype="float32")),
-            kernels=(),
-            arena_bytes=0,
-            workspace_bytes=0,
-            weights_bytes=0,
-            artifact_bytes=file.size_bytes,
-            numerics=Numerics(reference="none", inputs=1, max_abs_err=0, tolerance=1, rmse=0, cosine=1, top1_agreement=1),
+        manifest = MANIFEST.model_copy(
+            update={
+                "target": name,
+                "target_sha256": target.digest(),
+                "files": (file,),
+                "inputs": (
+                    TensorSpec(name="a", shape=(1, 4), dtype="float32"),
+                    TensorSpec(name="b", shape=(1, 2), dtype="float32"),
+                ),
+                "outputs": (
+                    TensorSpec(name="s", shape=(1, 3), dtype="float32"),
+                    TensorSpec(name="t", shape=(1, 2), dtype="float32"),
+                ),
+            }
         )
         return Toy(directory, manifest, target)
 

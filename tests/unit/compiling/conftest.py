@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vlab import compiling, targets
+from tests.boards import ready
+from vlab import compiling
 from vlab.compiling import Compiled
-from vlab.errors import MissingToolError
 
 Save = Callable[..., Path]
 
@@ -73,14 +73,6 @@ def compile_for(cache: Path) -> Callable[..., Compiled]:
     """Compiles for a target by name; skips where a tool is missing, with the command that installs it."""
 
     def run(model: Path, name: str = "host/x86_64", **options: Any) -> Compiled:
-        target = targets.load(name)
-        try:
-            for tool in target.tools:
-                tool.find()
-        except MissingToolError as error:
-            pytest.skip(str(error))
-        if not target.emulated and not target.native:
-            pytest.skip(f"this machine cannot run executables for {name}")
-        return compiling.compile_model(model, target, **{"cache": cache, **options})
+        return compiling.compile_model(model, ready(name), **{"cache": cache, **options})
 
     return run

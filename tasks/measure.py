@@ -39,6 +39,7 @@ def measure(job: Job, board: Board, artifact: Path, spool: Path) -> Path:
         inputs,
         labels,
         reference,
+        emulated=board.info.emulated,
         work=spool / "work",
         plugin_cache=Settings.from_environment().home / "cache" / "plugin",
         progress=progress,

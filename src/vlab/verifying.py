@@ -183,6 +183,7 @@ class _Verifier:
             _expect_equal("digest of the plan", result.plan.digest(), result.plan_sha256)
             _expect_equal("model of the artifact", result.manifest.model.sha256, result.model.sha256)
             _expect_equal("target of the artifact", result.manifest.target, result.board.target)
+            check_emulation(result)
             found("result → artifact → compile → model")
 
     def _ledger(self, evidence: Evidence) -> None:
@@ -234,6 +235,20 @@ SIGNATURE_HOLDS = "holds, with timestamp and transparency-log proof"
 def samples_root(result: Result) -> str:
     """RFC 6962 root over the raw samples, each an 8-byte big-endian leaf."""
     return merkle.root([merkle.leaf_hash(sample.to_bytes(8, "big")) for sample in result.measurement.samples_ns]).hex()
+
+
+def check_emulation(result: Result) -> None:
+    """An emulator was used exactly where the board is declared as emulated.
+
+    Raises:
+        EvidenceError: the result contradicts itself.
+    """
+    board, emulator = result.board, result.environment.emulator
+    if board.emulated != bool(emulator):
+        declared = "emulated" if board.emulated else "hardware"
+        raise EvidenceError(
+            f"board {board.name} is declared as {declared}, and the emulator it ran under is {emulator or 'none'}"
+        )
 
 
 def check_statistics(result: Result) -> None:

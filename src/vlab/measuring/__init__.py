@@ -3,7 +3,7 @@
     inputs, labels = load_dataset(Path("digits-test.npz"))
     reference = load_reference(Path("reference.npz"))       # the lab wrote reference_outputs(...) there
     measurement, environment = measure(directory, manifest, target, Plan.named("smoke"), inputs, labels, reference,
-                                       work=Path("work"), plugin_cache=Path("plugins"))
+                                       emulated=True, work=Path("work"), plugin_cache=Path("plugins"))
     measurement.latency.p90_ns, measurement.quality_reasons
 
 `passes` orders the parts: `running` starts the program, `counting` counts its instructions under an emulator, `machine` looks

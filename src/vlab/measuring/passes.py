@@ -31,6 +31,7 @@ def measure(
     labels: Array | None,
     reference: Reference | None,
     *,
+    emulated: bool,
     work: Path,
     plugin_cache: Path,
     progress: Callable[[str, float], None] | None = None,
@@ -45,15 +46,17 @@ def measure(
         inputs: rows as `load_dataset` gives them; accuracy, numerics and the digest of the outputs are over all of them.
         labels: int64 [N], or None; accuracy is then null.
         reference: outputs of the reference runtime for the same rows, or None; numerics are then null.
+        emulated: what the board is declared to be.
         work: directory for files between this process and the program, made where it is missing.
         plugin_cache: directory for the plugin that counts instructions under an emulator.
         progress: called with the name of the pass that begins and the share of passes done, at the end with `done` and 1.0.
 
     Raises:
-        MeasureError: the rows do not fit the model, or the program failed.
+        MeasureError: the board is not what it is declared to be, the rows do not fit the model, or the program failed.
         MissingToolError: the emulator is not installed.
         TargetError: this machine cannot run executables of the target.
     """
+    _check_declaration(target, emulated=emulated)
     passes = ["infer", "time", "memory", *(["count"] if target.emulated else [])]
 
     def begin(name: str) -> None:
@@ -127,6 +130,19 @@ def measure(
     environment = machine.describe(target, load_avg_start=load_avg_start)
     begin("done")
     return measurement, environment
+
+
+def _check_declaration(target: Target, *, emulated: bool) -> None:
+    """No figure of an emulator is ever recorded as one of hardware, nor the other way round."""
+    if emulated and target.native:
+        raise MeasureError(
+            f"the board is declared as emulated, but this machine runs {target.name} natively; declare it as local hardware"
+        )
+    if not emulated and target.emulated:
+        raise MeasureError(
+            f"the board is declared as hardware, but this machine is no {target.name} and would emulate it; "
+            "start the worker on the board itself, or declare the board as emulated"
+        )
 
 
 def _compare(outputs: list[Array], reference: Reference | None) -> tuple[Numerics | None, bool]:

@@ -63,6 +63,18 @@ def test_better_number_is_refused(lab: LabUnderTest, evidence: Path) -> None:
     assert "BENCHMARK_STATEMENT" == failed_code(lab, changed(evidence, result=better.to_json().decode()))
 
 
+@pytest.mark.parametrize(("part", "field", "value"), [("board", "emulated", False), ("environment", "emulator", "")])
+def test_emulated_figures_do_not_pass_as_hardware(
+    lab: LabUnderTest, benchmarked: dict[str, Any], part: str, field: str, value: object
+) -> None:
+    """Neither by the board's declaration alone nor by leaving out the emulator."""
+    evidence = Path(benchmarked["evidence_files"]["rv64gcv-0"])
+    result = Result.from_json(Evidence.from_json(evidence.read_bytes()).result)
+    forged = result.model_copy(update={part: getattr(result, part).model_copy(update={field: value})})
+
+    assert "LINKS" == failed_code(lab, changed(evidence, result=forged.to_json().decode()))
+
+
 def test_statistics_that_do_not_follow_from_the_samples_are_refused(evidence: Path) -> None:
     """Also a signed result must state what its raw samples give."""
     result = Result.from_json(Evidence.from_json(evidence.read_bytes()).result)

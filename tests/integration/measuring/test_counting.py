@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.measuring.conftest import QUICK, Toy, ready, rows
+from tests.boards import ready
+from tests.integration.measuring.conftest import QUICK, Toy, rows
 from vlab import measuring, processes
 from vlab.measuring import counting
 from vlab.measuring.counting import NoPluginError, build_plugin, count
@@ -152,7 +153,16 @@ def test_a_static_emulator_measures_completely(build: Build, tmp_path: Path, hid
     toy = build("riscv/rv64gc-linux", "SPIN=1000")
     hide_plugins(emulator_of(toy.target))
     found, _ = measuring.measure(
-        toy.directory, toy.manifest, toy.target, QUICK, rows(3), None, None, work=tmp_path / "w", plugin_cache=tmp_path / "p"
+        toy.directory,
+        toy.manifest,
+        toy.target,
+        QUICK,
+        rows(3),
+        None,
+        None,
+        emulated=toy.target.emulated,
+        work=tmp_path / "w",
+        plugin_cache=tmp_path / "p",
     )
 
     assert (Quality.valid, ()) == (found.quality, found.quality_reasons)
@@ -182,7 +192,16 @@ def test_the_plan_limits_the_log(build: Build, tmp_path: Path, hide_plugins: Cal
     hide_plugins(emulator_of(toy.target))
     hasty = QUICK.model_copy(update={"warmup_max_ns": 200_000_000, "samples_min_count": 1, "samples_max_ns": 300_000_000})
     found, _ = measuring.measure(
-        toy.directory, toy.manifest, toy.target, hasty, rows(1), None, None, work=tmp_path / "w", plugin_cache=tmp_path / "p"
+        toy.directory,
+        toy.manifest,
+        toy.target,
+        hasty,
+        rows(1),
+        None,
+        None,
+        emulated=toy.target.emulated,
+        work=tmp_path / "w",
+        plugin_cache=tmp_path / "p",
     )
 
     assert found.instructions_per_inference is None

@@ -28,6 +28,7 @@ def run(toy: Toy, tmp_path: Path, *, count: int = 20, reference: bool = True) ->
         table,
         scores.argmax(axis=1),
         measuring.Reference("exact arithmetic", (scores, sums)) if reference else None,
+        emulated=toy.target.emulated,
         work=tmp_path / "work",
         plugin_cache=tmp_path / "plugins",
     )
@@ -64,6 +65,36 @@ def test_hardware_has_no_instruction_count(build: Build, tmp_path: Path) -> None
     assert found.quality is not Quality.invalid
 
 
+@pytest.mark.parametrize(
+    ("target", "emulated", "reason"),
+    [
+        ("host/x86_64", True, "declared as emulated, but this machine runs host/x86_64 natively"),
+        ("riscv/rv64gc-linux", False, "declared as hardware, but this machine is no riscv/rv64gc-linux"),
+    ],
+)
+def test_a_board_is_what_it_is_declared_to_be(
+    build: Build, tmp_path: Path, target: str, *, emulated: bool, reason: str
+) -> None:
+    """Nothing is run where the figures would be recorded as something else."""
+    toy = build(target)
+    if emulated == toy.target.emulated:
+        pytest.skip("needs an x86-64 machine")
+    with pytest.raises(MeasureError, match=reason):
+        measuring.measure(
+            toy.directory,
+            toy.manifest,
+            toy.target,
+            QUICK,
+            rows(1),
+            None,
+            None,
+            emulated=emulated,
+            work=tmp_path / "work",
+            plugin_cache=tmp_path / "plugins",
+        )
+    assert not (tmp_path / "work").exists()
+
+
 def test_passes_are_announced_in_order(build: Build, tmp_path: Path) -> None:
     """Progress rises from 0 to 1 and names the pass that begins."""
     toy = build("riscv/rv64gc-linux")
@@ -76,6 +107,7 @@ def test_passes_are_announced_in_order(build: Build, tmp_path: Path) -> None:
         rows(1),
         None,
         None,
+        emulated=toy.target.emulated,
         work=tmp_path / "work",
         plugin_cache=tmp_path / "plugins",
         progress=lambda name, share: seen.append((name, share)),
@@ -127,7 +159,16 @@ def test_a_failing_kernel_is_named(build: Build, tmp_path: Path) -> None:
     evil["a"][2, 0] = 666
     with pytest.raises(MeasureError, match="kernel call 7 failed"):
         measuring.measure(
-            toy.directory, toy.manifest, toy.target, QUICK, evil, None, None, work=tmp_path / "w", plugin_cache=tmp_path / "p"
+            toy.directory,
+            toy.manifest,
+            toy.target,
+            QUICK,
+            evil,
+            None,
+            None,
+            emulated=toy.target.emulated,
+            work=tmp_path / "w",
+            plugin_cache=tmp_path / "p",
         )
 
 
@@ -159,6 +200,7 @@ def test_labels_of_another_model_count_as_wrong(build: Build, tmp_path: Path) ->
         table,
         np.full(4, 99),
         None,
+        emulated=toy.target.emulated,
         work=tmp_path / "w",
         plugin_cache=tmp_path / "p",
     )

@@ -276,7 +276,8 @@ def verify(evidence: tuple[Path, ...], offline: bool, production: bool, profile:
     reports = {}
     for path in evidence:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as stream:
+                data = stream.read(verifying.MAX_EVIDENCE_BYTES + 1)  # one more shows that there is more
         except OSError as error:
             raise RefusedError(f"{path} cannot be read ({error.strerror}); name an evidence file") from error
         reports[path] = verifying.verify_evidence(data, pinned, offline=offline, production=production)

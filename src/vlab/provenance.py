@@ -351,7 +351,7 @@ def _same(what: str, got: Statement, expected: Statement) -> None:
     try:
         if got.to_json() == expected.to_json():  # bytes, because Python holds True == 1 == 1.0
             return
-    except (ValueError, RecursionError) as error:
+    except (EvidenceError, RecursionError) as error:
         raise EvidenceError(f"the {what} holds values that canonical JSON does not know: {error}") from error
     place, here, there = _first_difference(got.model_dump(mode="json"), expected.model_dump(mode="json"), "")
     raise EvidenceError(f"the {what} says {place.lstrip('.')} = {here!r}, the files in hand give {there!r}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 import rfc8785
@@ -53,8 +53,15 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_json(self) -> bytes:
-        """Canonical JSON (RFC 8785). Law: `from_json(r.to_json()) == r`."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        """Canonical JSON (RFC 8785). Law: `from_json(r.to_json()) == r`.
+
+        Raises:
+            EvidenceError: a number that canonical JSON does not know: not finite, or a whole one beyond 2**53.
+        """
+        try:
+            return rfc8785.dumps(self.model_dump(mode="json"))
+        except rfc8785.CanonicalizationError as error:
+            raise EvidenceError(f"a {type(self).__name__} record holds what canonical JSON does not know: {error}") from error
 
     def digest(self) -> str:
         """SHA-256 of the canonical bytes."""
@@ -73,6 +80,18 @@ class Record(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise EvidenceError(f"not a {cls.__name__} record: {where}: {first['msg']}") from error
+
+    @classmethod
+    def from_canonical(cls, text: bytes | str) -> Self:
+        """Parse what must be canonical: no byte of it is free, and every reader sees the same values.
+
+        Raises:
+            EvidenceError: not such a record, or in another form than `to_json` gives.
+        """
+        record = cls.from_json(text)
+        if record.to_json() != (text.encode() if isinstance(text, str) else text):
+            raise EvidenceError(f"a {cls.__name__} record is not in canonical form, so some byte of it is not what was written")
+        return record
 
 
 class FileRef(Record):
@@ -247,8 +266,8 @@ class Quality(StrEnum):
 class Measurement(Record):
     """One benchmark of one artifact on one board."""
 
-    samples_ns: tuple[int, ...] = Field(
-        max_length=100_000, description="every measured latency in order, on the device's monotonic clock"
+    samples_ns: tuple[Annotated[int, Field(ge=0, lt=2**53)], ...] = Field(
+        min_length=1, max_length=100_000, description="every measured latency in order, on the device's monotonic clock"
     )
     stride: int = Field(
         default=1, ge=1, description="one of every `stride` inferences was timed, fixed before the first sample"
@@ -478,20 +497,3 @@ class LabProfile(Record):
     chain: ChainPin
     prefect_api_url: str
     tracking_url: str
-
-
-def parse_object(text: bytes | str) -> dict[str, Any]:
-    """A JSON object, or a clear refusal.
-
-    Raises:
-        EvidenceError: not JSON, or not an object.
-    """
-    import json
-
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise EvidenceError(f"got JSON {type(value).__name__}, expected an object")
-    return value

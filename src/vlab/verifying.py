@@ -19,8 +19,12 @@ from vlab.records import (
     LabProfile,
     Latency,
     LogHead,
+    Quality,
     Result,
 )
+
+MAX_EVIDENCE_BYTES = 32 << 20
+"""Largest file that is read as evidence; two bundles and a hundred thousand samples are a third of it."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +116,10 @@ class _Verifier:
 
     def _run(self, data: bytes) -> None:
         with self._check("FORMAT") as found:
-            evidence = Evidence.from_json(data)
-            if evidence.to_json() != data:
-                raise EvidenceError("the file is not in canonical form, so some byte of it is not what the lab wrote")
-            result = Result.from_json(evidence.result)
+            if len(data) > MAX_EVIDENCE_BYTES:
+                raise EvidenceError(f"the file has more bytes than any evidence, expected at most {MAX_EVIDENCE_BYTES}")
+            evidence = Evidence.from_canonical(data)
+            result = Result.from_canonical(evidence.result)
             found(f"{evidence.format}, board {result.board.name} of {result.board.partner}")
         with self._check("TRUST") as found:
             embedded = signing.trust_is_embedded(self.trust_config)
@@ -130,6 +134,7 @@ class _Verifier:
         self._statements(evidence, result, compiled, measured)
         with self._check("STATISTICS") as found:
             check_statistics(result)
+            check_verdict(result)
             found(f"{len(result.measurement.samples_ns)} raw samples give the stated figures")
         self._ledger(evidence)
         if self.offline:
@@ -181,7 +186,7 @@ class _Verifier:
                 result.compile_bundle_sha256,
             )
             _expect_equal("digest of the plan", result.plan.digest(), result.plan_sha256)
-            _expect_equal("model of the artifact", result.manifest.model.sha256, result.model.sha256)
+            _expect_equal("model of the artifact", result.manifest.model, result.model)
             _expect_equal("target of the artifact", result.manifest.target, result.board.target)
             check_emulation(result)
             found("result → artifact → compile → model")
@@ -266,6 +271,28 @@ def check_statistics(result: Result) -> None:
             raise EvidenceError(f"{name} is stated as {left}, the raw samples give {right}")
 
 
+def check_verdict(result: Result) -> None:
+    """The verdict on a measurement contradicts neither its own reasons nor the figures beside it.
+
+    Raises:
+        EvidenceError: it does.
+    """
+    measurement, plan = result.measurement, result.plan
+    verdict, reasons = measurement.quality, measurement.quality_reasons
+    if (verdict is Quality.valid) != (not reasons):
+        raise EvidenceError(f"the verdict is {verdict} for the reasons {list(reasons)}, expected reasons unless it is valid")
+    if verdict is Quality.valid and len(measurement.samples_ns) < plan.samples_min_count:
+        raise EvidenceError(
+            f"the verdict is valid with {len(measurement.samples_ns)} samples, the plan asks for {plan.samples_min_count}"
+        )
+    for what, numerics in (("artifact", result.manifest.numerics), ("board", measurement.numerics)):
+        if verdict is not Quality.invalid and numerics is not None and numerics.max_abs_err > numerics.tolerance:
+            raise EvidenceError(
+                f"the verdict is {verdict}, and the outputs of the {what} are off by {numerics.max_abs_err}, "
+                f"expected at most {numerics.tolerance}"
+            )
+
+
 def _check_inclusion(what: str, bundle: str, inclusion: Inclusion, head: LogHead) -> None:
     leaf = merkle.leaf_hash(sha256(bundle.encode()).digest())
     hashes = [bytes.fromhex(value) for value in inclusion.hashes]
@@ -273,6 +300,6 @@ def _check_inclusion(what: str, bundle: str, inclusion: Inclusion, head: LogHead
         raise EvidenceError(f"the {what} bundle is not leaf {inclusion.index} of the ledger with root {head.root[:12]}…")
 
 
-def _expect_equal(what: str, got: str, expected: str) -> None:
+def _expect_equal(what: str, got: object, expected: object) -> None:
     if got != expected:
         raise EvidenceError(f"{what} is {got}, expected {expected}")

@@ -1,0 +1,208 @@
+"""Evidence made by those who may sign: every signature holds, and what was signed must still not pass for more than it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import SigstoreProcess
+from tests.samples import MANIFEST, MANIFEST_SHA256, NUMERICS, RESULT
+from vlab import merkle, provenance, statistics, verifying
+from vlab.ledger import Ledger
+from vlab.records import Anchor, ChainPin, Evidence, LabProfile, Quality, Result
+from vlab.verifying import Verification
+
+ORIGIN = "test.example/ledger"
+SAMPLES = tuple(range(1_000_000, 1_000_064))
+
+
+@dataclass
+class Makers:
+    """A lab and a partner that sign whatever they are handed."""
+
+    sigstore: SigstoreProcess
+    folder: Path
+    compile_bundle: bytes
+
+    @property
+    def profile(self) -> Path:
+        """What the verifier pins."""
+        return self.folder / "lab.json"
+
+    def evidence(self, result: Result, text: bytes | None = None) -> Evidence:
+        """Evidence of a result (or of other bytes that read as it), signed by the partner, in a ledger of its own."""
+        data = text or result.to_json()
+        root = merkle.root([merkle.leaf_hash(sample.to_bytes(8, "big")) for sample in result.measurement.samples_ns]).hex()
+        bundle = self.sigstore.signer("partner-a").sign(provenance.benchmark_statement(result, data, root))
+        return self.entered(data, bundle)
+
+    def entered(self, data: bytes, bundle: bytes) -> Evidence:
+        """Result and bundle with places in the ledger and an anchor."""
+        digests = [sha256(part).hexdigest() for part in (self.compile_bundle, bundle)]
+        ledger = Ledger(self.folder / "ledger.db", ORIGIN)
+        ledger.append(digests)
+        head = ledger.head()
+        places = [ledger.inclusion(digest, head.size) for digest in digests]
+        return Evidence(
+            result=data.decode(),
+            compile_bundle=self.compile_bundle.decode(),
+            benchmark_bundle=bundle.decode(),
+            compile_inclusion=places[0],
+            benchmark_inclusion=places[1],
+            anchor=Anchor(
+                chain_id=1,
+                contract="0x" + "11" * 20,
+                tx_hash="0x" + "22" * 32,
+                block_number=1,
+                block_hash="0x" + "33" * 32,
+                head=head,
+            ),
+        )
+
+    def result(self, **measured: Any) -> Result:
+        """An honest result, but for the fields of the measurement given."""
+        measurement = RESULT.measurement.model_copy(
+            update={
+                "samples_ns": SAMPLES,
+                "latency": statistics.latency(measured.get("samples_ns", SAMPLES), RESULT.plan.confidence),
+                "quality": Quality.valid,
+                "quality_reasons": (),
+                **measured,
+            }
+        )
+        digest = sha256(self.compile_bundle).hexdigest()
+        return RESULT.model_copy(update={"measurement": measurement, "compile_bundle_sha256": digest})
+
+    def verify(self, evidence: Evidence | bytes) -> Verification:
+        """Verify without a chain."""
+        data = evidence if isinstance(evidence, bytes) else evidence.to_json()
+        return verifying.verify_evidence(data, self.profile, offline=True)
+
+
+@pytest.fixture(scope="module")
+def makers(sigstore_local: SigstoreProcess, tmp_path_factory: pytest.TempPathFactory) -> Makers:
+    """The lab's compile bundle and the profile are made once."""
+    folder = tmp_path_factory.mktemp("makers")
+    statement = provenance.compile_statement(
+        MANIFEST, MANIFEST_SHA256, started_on=RESULT.started_on, finished_on=RESULT.started_on, invocation_id="test"
+    )
+    profile = LabProfile(
+        name="test",
+        trust="embedded",
+        trust_config=str(sigstore_local.trust),
+        lab_identity=sigstore_local.identity("lab"),
+        worker_identities={partner: sigstore_local.identity(partner) for partner in ("partner-a", "partner-b")},
+        ledger_origin=ORIGIN,
+        chain=ChainPin(rpc_url="http://127.0.0.1:9", chain_id=1, contract="0x" + "11" * 20, code_sha256="44" * 32),
+        prefect_api_url="http://127.0.0.1:9/api",
+        tracking_url="http://127.0.0.1:9",
+    )
+    (folder / "lab.json").write_bytes(profile.to_json())
+    return Makers(sigstore_local, folder, sigstore_local.signer("lab").sign(statement))
+
+
+def refusal(verification: Verification) -> tuple[str | None, str]:
+    """Reason code of the first failed check, and its words."""
+    failed = verification.failed
+    return (failed.code, failed.detail) if failed else (None, "")
+
+
+def test_honest_evidence_holds(makers: Makers) -> None:
+    """What the attacks below start from passes every check."""
+    assert (None, "") == refusal(makers.verify(makers.evidence(makers.result())))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"accuracy":0.875,', b'"accuracy":0.999,"accuracy":0.875,'),
+        (b'"accuracy":0.875', b'"accuracy":8.75e-1'),
+        (b'"accuracy_inputs":200', b'"accuracy_inputs":"200"'),
+        (b'{"board"', b'{ "board"'),
+    ],
+    ids=["key-twice", "other-number", "text-for-number", "white-space"],
+)
+def test_result_that_reads_in_two_ways_is_refused(makers: Makers, old: bytes, new: bytes) -> None:
+    """A signed result.json has one form, so that every reader sees the figures that were checked."""
+    result = makers.result()
+    data = result.to_json()
+    assert old in data
+
+    code, words = refusal(makers.verify(makers.evidence(result, data.replace(old, new, 1))))
+
+    assert "FORMAT" == code
+    assert "canonical" in words
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'\\"samples_ns\\":[1000000,', b'\\"samples_ns\\":[-1,'),
+        (b'\\"samples_ns\\":[1000000,', b'\\"samples_ns\\":[99999999999999999999,'),
+        (b'\\"samples_ns\\":[1000000,', b'\\"samples_ns\\":[' + b"9" * 5000 + b","),
+        (b'\\"arena_bytes\\":65536', b'\\"arena_bytes\\":99999999999999999999'),
+        (b'\\"cosine\\":1', b'\\"cosine\\":NaN'),
+        (b'\\"cosine\\":1', b'\\"cosine\\":1e999'),
+        (b'"block_number":1', b'"block_number":99999999999999999999'),
+        (b'"index":0', b'"index":99999999999999999999'),
+        (b'"chain_id":1', b'"chain_id":-99999999999999999999'),
+    ],
+)
+def test_numbers_beyond_all_measure_are_refused_with_a_reason(makers: Makers, old: bytes, new: bytes) -> None:
+    """Negative, huge and not-a-number: a failed check, never a crash."""
+    data = makers.evidence(makers.result()).to_json()
+    assert old in data
+
+    assert "FORMAT" == refusal(makers.verify(data.replace(old, new)))[0]
+
+
+def test_samples_all_taken_away_are_refused(makers: Makers) -> None:
+    """No raw samples, no figures."""
+    data = makers.evidence(makers.result()).to_json()
+    start = data.index(b'\\"samples_ns\\":[')
+    end = data.index(b"]", start)
+
+    assert "FORMAT" == refusal(makers.verify(data[:start] + b'\\"samples_ns\\":[' + data[end:]))[0]
+
+
+def test_endless_file_is_refused(makers: Makers) -> None:
+    """A file larger than any evidence is not even parsed."""
+    code, words = refusal(makers.verify(b" " * (verifying.MAX_EVIDENCE_BYTES + 1)))
+
+    assert "FORMAT" == code
+    assert "at most" in words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda makers: makers.result(samples_ns=SAMPLES[:63]),
+        lambda makers: makers.result(quality_reasons=("drift",)),
+        lambda makers: makers.result(quality=Quality.degraded),
+        lambda makers: makers.result(numerics=NUMERICS.model_copy(update={"max_abs_err": 1.0})),
+    ],
+    ids=["too-few-samples", "valid-with-reasons", "degraded-without-reason", "wrong-outputs"],
+)
+def test_verdict_that_the_figures_contradict_is_refused(makers: Makers, change: Callable[[Makers], Result]) -> None:
+    """Samples left out, outputs beyond the tolerance: whoever signs cannot call that valid."""
+    assert "STATISTICS" == refusal(makers.verify(makers.evidence(change(makers))))[0]
+
+
+def test_model_under_another_name_is_refused(makers: Makers) -> None:
+    """The model is the artifact's in every field, its name too."""
+    result = makers.result()
+    renamed = result.model_copy(update={"model": result.model.model_copy(update={"name": "a-better-one"})})
+
+    assert "LINKS" == refusal(makers.verify(makers.evidence(renamed)))[0]
+
+
+def test_head_of_another_ledger_is_refused(makers: Makers) -> None:
+    """Places and root that fit each other, in a ledger of another name."""
+    evidence = makers.evidence(makers.result())
+    head = evidence.anchor.head.model_copy(update={"origin": "other.example/ledger"})
+    foreign = evidence.model_copy(update={"anchor": evidence.anchor.model_copy(update={"head": head})})
+
+    assert "LEDGER" == refusal(makers.verify(foreign))[0]

@@ -25,7 +25,6 @@ class Board(Stored):
 
     _block_type_name = "VLab Board"
     _block_type_slug = "vlab-board"
-    _description = "One physical or emulated board that a partner offers. Saved under the board's name."
 
     board: str = Field(description="unique name of the board; also names its concurrency limit, board-<name>")
     partner: str = Field(description="who owns it: picks the work pool and the worker's identity")

@@ -16,7 +16,6 @@ class ChainAccount(Stored):
 
     _block_type_name = "VLab Chain Account"
     _block_type_slug = "vlab-chain-account"
-    _description = "The account that publishes ledger heads. Its key stays in a keystore file on the lab's own machine."
 
     rpc_url: str = Field(description="JSON-RPC address of a node")
     chain_id: int = Field(description="the chain's id; another chain is refused")

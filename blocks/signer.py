@@ -16,7 +16,6 @@ class Signer(Stored):
 
     _block_type_name = "VLab Signer"
     _block_type_slug = "vlab-signer"
-    _description = "An identity that signs statements keylessly. The client secret stays in a file on the signer's own machine."
 
     trust_config: Path = Field(description="Sigstore client trust configuration, a file on the signer's machine")
     token_url: str = Field(description="token endpoint of the OIDC issuer")

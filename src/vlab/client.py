@@ -110,11 +110,7 @@ class Lab:
         Raises:
             RefusedError: this lab knows no such request.
         """
-        with self._prefect() as client:
-            found = [run for run in _attempts(client) if _request_of(run) == request_id]
-        if not found:
-            raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
-        return Run(self, request_id, found[0].id)
+        return Run(self, request_id, self._latest(request_id).id)
 
     def resume(self, request_id: str) -> Run:
         """Finish what is pending of an earlier run; what was measured is not measured again.
@@ -124,11 +120,7 @@ class Lab:
         Raises:
             RefusedError: this lab knows no such request.
         """
-        with self._prefect() as client:
-            found = [run for run in _attempts(client) if _request_of(run) == request_id]
-        if not found:
-            raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
-        latest = found[0]
+        latest = self._latest(request_id)
         if latest.state is not None and (latest.state.is_completed() or not latest.state.is_final()):
             return Run(self, request_id, latest.id)
         return self._start(request_id, {**latest.parameters, "request_id": request_id})
@@ -150,6 +142,14 @@ class Lab:
             )
             for name, run in list(latest.items())[:limit]
         ]
+
+    def _latest(self, request_id: str) -> FlowRun:
+        """The latest attempt at a request."""
+        with self._prefect() as client:
+            found = next((run for run in _attempts(client) if _request_of(run) == request_id), None)
+        if found is None:
+            raise RefusedError(f"this lab knows no run {request_id!r}; `vlab runs` lists them")
+        return found
 
     def _hand_in(self, path: str | Path, what: str) -> str:
         """Check a file here, where its owner sees the error, and put it into the store; returns its reference as JSON."""
@@ -241,15 +241,12 @@ class Run:
 
     def evidence(self) -> dict[str, bytes]:
         """The evidence file of each board that has one, by board name."""
-        import tempfile
-
-        found: dict[str, bytes] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for outcome in self.report().boards:
-                if outcome.evidence is not None:
-                    path = tracking.store_get(outcome.evidence, Path(folder), url=self.lab.profile.tracking_url)
-                    found[outcome.board.name] = path.read_bytes()
-        return found
+        url = self.lab.profile.tracking_url
+        return {
+            outcome.board.name: tracking.store_read(outcome.evidence, url=url)
+            for outcome in self.report().boards
+            if outcome.evidence is not None
+        }
 
     def measured(self) -> dict[str, Result]:
         """The result of each board that has evidence, by board name; unverified, see `verify`."""

@@ -25,7 +25,6 @@ from vlab.records import Latency, Percentile
 P50 = Fraction(1, 2)
 P90 = Fraction(9, 10)
 P99 = Fraction(99, 100)
-P999 = Fraction(999, 1000)
 
 TOLERATED = 1
 """Samples that early stopping must be able to leave above its bound before a percentile counts as supported."""

@@ -19,7 +19,7 @@ from tests.samples import RESULT
 from vlab.errors import DigestMismatchError, RefusedError, ServiceDownError
 from vlab.records import AssetRef, FileRef, Result
 from vlab.tracking import attach, finish_request, log_result, search, start_request, store_get, store_put, store_read
-from vlab.tracking.runs import metrics_of
+from vlab.tracking.figures import metrics_of
 
 ZERO = "0" * 64
 

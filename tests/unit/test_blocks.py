@@ -72,4 +72,3 @@ def test_signer_and_anchorer_are_made_without_touching_the_network(tmp_path: Pat
     )
 
     assert isinstance(signer.get_signer(), LibrarySigner)
-    assert "http://127.0.0.1:1" == Tracking(url="http://127.0.0.1:1").get_url()

@@ -13,7 +13,6 @@ from vlab.statistics import (
     P50,
     P90,
     P99,
-    P999,
     drift,
     early_stopping,
     effective_size,
@@ -22,6 +21,8 @@ from vlab.statistics import (
     rank_autocorrelation,
     samples_needed,
 )
+
+P999 = Fraction(999, 1000)
 
 samples = st.lists(st.integers(min_value=0, max_value=10**12), min_size=1, max_size=200)
 

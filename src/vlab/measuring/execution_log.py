@@ -21,6 +21,7 @@ OPTIONS = ("-d", "op,exec,nochain", "-D", "/dev/stdout")
 
 _TRANSLATION, _INSTRUCTION, _RUN, _STOPPED, _DETAIL = b"OP:", b" ----", b"Trace 0: ", b"Stopped execution ", b" "
 _RESTARTED = b"Restarting code generation "
+_LONGEST_LINE = 1 << 16
 
 
 class UnreadableLogError(MeasureError):
@@ -44,6 +45,8 @@ class ExecutionLog:
         """
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
+        if len(self._rest) > _LONGEST_LINE:
+            raise UnreadableLogError(f"the emulator's log has a line without end: {self._rest[:200]!r}")
         for line in lines:
             if line.startswith(_RUN):
                 if self._translated:  # also where code was thrown away and the same address is used again

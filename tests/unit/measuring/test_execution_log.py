@@ -66,6 +66,7 @@ def test_pieces_may_end_anywhere() -> None:
         (translation(0x1000) + A.replace("Trace 0", "Trace 1"), "unknown line: b'Trace 1"),
         (translation(0x1000) + A + "Linking TBs 0x1 index 0 -> 0x2\n", "unknown line: b'Linking"),
         (translation(0x1000) + A + B, r"never translated: b'Trace 0: 0x200"),
+        (translation(0x1000) + A + "x" * 100_000, "line without end: b'xxx"),
         (translation(0x1000) + A + A[:-1], "not whole"),
         ("", "not whole"),
     ],

@@ -1,6 +1,7 @@
 """Start an edge run through a partner's work pool, wait for it, and bring its results into the request's journal."""
 
 import json
+from pathlib import Path
 from typing import cast
 
 from prefect import get_run_logger, runtime, task
@@ -11,10 +12,10 @@ from prefect.deployments import run_deployment
 
 from blocks.tracking import Tracking
 from tasks.compile import Compiled
-from vlab import tracking
+from vlab import signing, tracking, verifying
 from vlab.errors import DeployError, TransientError
 from vlab.journal import Journal
-from vlab.records import AssetRef, Board, Job, JobOutcome, Request
+from vlab.records import AssetRef, Board, BoardInfo, Job, JobOutcome, Request
 from vlab.settings import Settings
 
 RECORD_KEY = "edge-record"
@@ -61,12 +62,36 @@ def run_on_board(
         )
     if outcome.error:
         raise DeployError(outcome.error)
-    journal = Journal(Settings.from_environment().runs / request.request_id / "boards" / board.name)
-    for asset in (outcome.result, outcome.benchmark_bundle):
-        if asset is not None:
-            tracking.store_get(asset, journal.directory, url=Tracking.load("lab").url)
-    get_run_logger().info("%s: %s", board.name, outcome.pending or "measured and signed")
+    if not outcome.pending:
+        settings = Settings.from_environment()
+        journal = Journal(settings.runs / request.request_id / "boards" / board.name)
+        bring_home(outcome, job, board.info, journal, store=Tracking.load("lab").url, profile=settings.profile)
+    get_run_logger().info("%s: %s", board.name, outcome.pending or "measured, signed, and what was asked for")
     return outcome
+
+
+def bring_home(outcome: JobOutcome, job: Job, board: BoardInfo, journal: Journal, *, store: str, profile: Path) -> None:
+    """Fetch a result and its bundle, and keep them only if they answer this job: a worker may hand back anything.
+
+    Args:
+        outcome: what the edge run reported.
+        job: what it was asked for.
+        board: the board it was asked of.
+        journal: where both are kept, under the lab's own names.
+        store: the tracking URL.
+        profile: the lab's profile.
+
+    Raises:
+        DeployError: there is neither a result nor a reason.
+        EvidenceError: what was handed back is something else than what was asked for; nothing is kept.
+    """
+    if outcome.result is None or outcome.benchmark_bundle is None:
+        raise DeployError(f"the edge run on {board.name} reports neither a result nor why there is none; look at it in Prefect")
+    result = tracking.store_read(outcome.result, url=store, max_bytes=verifying.MAX_EVIDENCE_BYTES)
+    bundle = tracking.store_read(outcome.benchmark_bundle, url=store, max_bytes=signing.MAX_BUNDLE_BYTES)
+    verifying.check_delivery(result, bundle, job, board, profile)
+    journal.write("result.json", result)
+    journal.write("benchmark.sigstore.json", bundle)
 
 
 def _read_outcomes(run: FlowRun) -> list[JobOutcome]:

@@ -13,9 +13,11 @@ from pathlib import Path
 from vlab import anchoring, merkle, provenance, signing, statistics
 from vlab.errors import EvidenceError, TransientError, VlabError
 from vlab.records import (
+    BoardInfo,
     Evidence,
     Identity,
     Inclusion,
+    Job,
     LabProfile,
     Latency,
     LogHead,
@@ -93,6 +95,44 @@ def read_profile(path: Path) -> LabProfile:
         ) from error
 
 
+def check_delivery(result: bytes, bundle: bytes, job: Job, board: BoardInfo, profile_path: Path) -> Result:
+    """What the lab holds a worker's result against before it is logged or anchored: the job, the board, and its signature.
+
+    Args:
+        result: result.json as the worker handed it back.
+        bundle: its benchmark bundle.
+        job: what the lab asked for.
+        board: the board it asked.
+        profile_path: the lab's profile.
+
+    Raises:
+        EvidenceError: it answers something else, the partner's worker did not sign it, or its figures do not hold.
+    """
+    profile = read_profile(profile_path)
+    found = Result.from_canonical(result)
+    for what, got, expected in (
+        ("request", found.request_id, job.request_id),
+        ("nonce", found.nonce, job.nonce),
+        ("board", found.board, board),
+        ("model", found.model, job.model),
+        ("manifest", found.manifest_sha256, job.manifest_sha256),
+        ("compile bundle", found.compile_bundle_sha256, job.compile_bundle.file.sha256),
+        ("data set", found.dataset, job.dataset.file),
+        ("plan", found.plan, job.plan),
+    ):
+        _expect_equal(f"{what} of the result", got, expected)
+    check_links(found)
+    identity = profile.worker_identities.get(board.partner)
+    if identity is None:
+        raise _unknown_partner(profile)
+    payload = signing.verify_bundle(bundle, profile_path.parent / profile.trust_config, identity)
+    statement = provenance.read_statement(payload, provenance.EDGE_BENCHMARK)
+    provenance.check_benchmark_statement(statement, found, result, samples_root(found))
+    check_statistics(found)
+    check_verdict(found)
+    return found
+
+
 class _StopError(Exception):
     """The remaining checks depend on the one that failed."""
 
@@ -151,8 +191,7 @@ class _Verifier:
         if identity is None:
             self._add(f"{step}_SIGNATURE", None, "not checked: nobody to expect")
             with self._check(f"{step}_IDENTITY"):
-                known = ", ".join(sorted(self.profile.worker_identities))
-                raise EvidenceError(f"the lab profile knows no worker of this partner; it knows those of {known}")
+                raise _unknown_partner(self.profile)
         try:
             payload = signing.verify_bundle(bundle.encode(), self.trust_config, identity)
         except signing.BundleError as error:
@@ -179,16 +218,12 @@ class _Verifier:
 
     def _links(self, evidence: Evidence, result: Result) -> None:
         with self._check("LINKS") as found:
-            _expect_equal("digest of the manifest", sha256(result.manifest.to_json()).hexdigest(), result.manifest_sha256)
             _expect_equal(
                 "digest of the compile bundle",
                 sha256(evidence.compile_bundle.encode()).hexdigest(),
                 result.compile_bundle_sha256,
             )
-            _expect_equal("digest of the plan", result.plan.digest(), result.plan_sha256)
-            _expect_equal("model of the artifact", result.manifest.model, result.model)
-            _expect_equal("target of the artifact", result.manifest.target, result.board.target)
-            check_emulation(result)
+            check_links(result)
             found("result → artifact → compile → model")
 
     def _ledger(self, evidence: Evidence) -> None:
@@ -240,6 +275,19 @@ SIGNATURE_HOLDS = "holds, with timestamp and transparency-log proof"
 def samples_root(result: Result) -> str:
     """RFC 6962 root over the raw samples, each an 8-byte big-endian leaf."""
     return merkle.root([merkle.leaf_hash(sample.to_bytes(8, "big")) for sample in result.measurement.samples_ns]).hex()
+
+
+def check_links(result: Result) -> None:
+    """Every digest and name that a result states twice is the same in both places.
+
+    Raises:
+        EvidenceError: the result contradicts itself.
+    """
+    _expect_equal("digest of the manifest", result.manifest.digest(), result.manifest_sha256)
+    _expect_equal("digest of the plan", result.plan.digest(), result.plan_sha256)
+    _expect_equal("model of the artifact", result.manifest.model, result.model)
+    _expect_equal("target of the artifact", result.manifest.target, result.board.target)
+    check_emulation(result)
 
 
 def check_emulation(result: Result) -> None:
@@ -298,6 +346,11 @@ def _check_inclusion(what: str, bundle: str, inclusion: Inclusion, head: LogHead
     hashes = [bytes.fromhex(value) for value in inclusion.hashes]
     if not merkle.verify_inclusion(bytes.fromhex(head.root), leaf, inclusion.index, head.size, hashes):
         raise EvidenceError(f"the {what} bundle is not leaf {inclusion.index} of the ledger with root {head.root[:12]}…")
+
+
+def _unknown_partner(profile: LabProfile) -> EvidenceError:
+    known = ", ".join(sorted(profile.worker_identities))
+    return EvidenceError(f"the lab profile knows no worker of this partner; it knows those of {known}")
 
 
 def _expect_equal(what: str, got: object, expected: object) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from tasks.run_on_board import bring_home
 from tests.integration.conftest import SigstoreProcess
 from tests.samples import MANIFEST, MANIFEST_SHA256, NUMERICS, RESULT
-from vlab import merkle, provenance, statistics, verifying
+from vlab import merkle, provenance, statistics, tracking, verifying
+from vlab.errors import DeployError, EvidenceError
+from vlab.journal import Journal
 from vlab.ledger import Ledger
-from vlab.records import Anchor, ChainPin, Evidence, LabProfile, Quality, Result
+from vlab.records import Anchor, AssetRef, ChainPin, Evidence, FileRef, Job, JobOutcome, LabProfile, Quality, Result
 from vlab.verifying import Verification
 
 ORIGIN = "test.example/ledger"
@@ -206,3 +209,131 @@ def test_head_of_another_ledger_is_refused(makers: Makers) -> None:
     foreign = evidence.model_copy(update={"anchor": evidence.anchor.model_copy(update={"head": head})})
 
     assert "LEDGER" == refusal(makers.verify(foreign))[0]
+
+
+# ---------------------------------------------------------------- what a worker hands back to the lab
+
+
+def job_of(result: Result) -> Job:
+    """The job that a result honestly answers."""
+    kept = FileRef(name="some.file", sha256="55" * 32, size_bytes=1)
+    bundle = FileRef(name="compile.sigstore.json", sha256=result.compile_bundle_sha256, size_bytes=1)
+    return Job(
+        request_id=result.request_id,
+        nonce=result.nonce,
+        model=result.model,
+        artifact=AssetRef(uri="store:artifact", file=kept),
+        manifest_sha256=result.manifest_sha256,
+        compile_bundle=AssetRef(uri="store:bundle", file=bundle),
+        dataset=AssetRef(uri="store:dataset", file=result.dataset),
+        reference=AssetRef(uri="store:reference", file=kept),
+        plan=result.plan,
+    )
+
+
+@dataclass
+class Home:
+    """A store and a request's journal, and what a worker hands back into them."""
+
+    makers: Makers
+    store: str
+    journal: Journal
+
+    def deliver(self, result: Result, job: Job, *, signer: str = "partner-a", text: bytes | None = None) -> None:
+        """Sign as a partner's worker, store, and let the lab take it in."""
+        data = text or result.to_json()
+        signed = self.makers.sigstore.signer(signer).sign(
+            provenance.benchmark_statement(result, data, verifying.samples_root(result))
+        )
+        outcome = JobOutcome(
+            job_id=job.job_id,
+            result=tracking.store_put(data, "request.json", url=self.store),  # the worker chooses the names
+            benchmark_bundle=tracking.store_put(signed, "evidence.json", url=self.store),
+        )
+        bring_home(outcome, job, RESULT.board, self.journal, store=self.store, profile=self.makers.profile)
+
+    def refusal(self, result: Result, job: Job, **how: Any) -> str:
+        """Why it is not taken in; and nothing of it may be kept."""
+        with pytest.raises(EvidenceError) as refused:
+            self.deliver(result, job, **how)
+        assert not self.journal.directory.exists()
+        return str(refused.value)
+
+
+@pytest.fixture
+def home(makers: Makers, tmp_path: Path) -> Home:
+    """Nothing is there yet."""
+    return Home(makers, str(tmp_path / "store"), Journal(tmp_path / "boards" / RESULT.board.name))
+
+
+def test_honest_result_is_taken_in_under_the_labs_names(home: Home) -> None:
+    """Whatever the worker called its files."""
+    result = home.makers.result()
+    home.deliver(result, job_of(result))
+
+    assert result.to_json() == home.journal.read("result.json")
+    assert {"result.json", "benchmark.sigstore.json"} == {path.name for path in home.journal.directory.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"nonce": "66" * 32}, "nonce"),
+        ({"request_id": "another-request"}, "request"),
+        ({"board": RESULT.board.model_copy(update={"name": "virt-1"})}, "board"),
+        ({"board": RESULT.board.model_copy(update={"emulated": False})}, "board"),
+        ({"board": RESULT.board.model_copy(update={"partner": "partner-b"})}, "board"),
+        ({"compile_bundle_sha256": "66" * 32}, "compile bundle"),
+        ({"dataset": RESULT.dataset.model_copy(update={"sha256": "66" * 32})}, "data set"),
+        ({"model": RESULT.model.model_copy(update={"sha256": "66" * 32})}, "model"),
+        ({"manifest": MANIFEST.model_copy(update={"arena_bytes": 1})}, "manifest"),
+        ({"plan": RESULT.plan.model_copy(update={"samples_min_count": 1})}, "plan"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_result_that_answers_something_else_is_not_taken_in(home: Home, change: dict[str, Any], reason: str) -> None:
+    """Another request's nonce, another board of the partner, another data set: well signed, and not what was asked."""
+    asked = home.makers.result()
+
+    assert reason in home.refusal(asked.model_copy(update=change), job_of(asked))
+
+
+def test_result_signed_by_another_partner_is_not_taken_in(home: Home) -> None:
+    """The worker of the board's own partner must have signed."""
+    result = home.makers.result()
+
+    assert "IDENTITY" in home.refusal(result, job_of(result), signer="partner-b")
+
+
+def test_result_whose_figures_do_not_hold_is_not_taken_in(home: Home) -> None:
+    """What no verifier would accept is never logged or anchored."""
+    result = home.makers.result(samples_ns=SAMPLES[:63])
+
+    assert "samples" in home.refusal(result, job_of(result))
+
+
+def test_result_with_the_bundle_of_another_is_not_taken_in(home: Home) -> None:
+    """Result and bundle belong together."""
+    result, other = home.makers.result(), home.makers.result(accuracy=1.0)
+    job = job_of(result)
+    signed = home.makers.sigstore.signer("partner-a").sign(
+        provenance.benchmark_statement(other, other.to_json(), verifying.samples_root(other))
+    )
+    outcome = JobOutcome(
+        job_id=job.job_id,
+        result=tracking.store_put(result.to_json(), "result.json", url=home.store),
+        benchmark_bundle=tracking.store_put(signed, "benchmark.sigstore.json", url=home.store),
+    )
+
+    with pytest.raises(EvidenceError, match="benchmark statement"):
+        bring_home(outcome, job, RESULT.board, home.journal, store=home.store, profile=home.makers.profile)
+    assert not home.journal.directory.exists()
+
+
+def test_outcome_without_a_result_is_not_taken_for_one(home: Home) -> None:
+    """Neither a result nor a reason why there is none."""
+    job = job_of(home.makers.result())
+    outcome = JobOutcome(job_id=job.job_id)
+
+    with pytest.raises(DeployError, match="neither"):
+        bring_home(outcome, job, RESULT.board, home.journal, store=home.store, profile=home.makers.profile)

@@ -11,12 +11,13 @@ Modules: `bundles` (verify), `signer` (sign), `tokens` (identity tokens), `trust
 and the translation of foreign exceptions).
 """
 
-from vlab.signing.bundles import BundleCode, BundleError, verify_bundle
+from vlab.signing.bundles import MAX_BUNDLE_BYTES, BundleCode, BundleError, verify_bundle
 from vlab.signing.signer import Signer
 from vlab.signing.tokens import ClientCredentials, TokenFile, TokenSource
 from vlab.signing.trust import trust_is_embedded
 
 __all__ = [
+    "MAX_BUNDLE_BYTES",
     "BundleCode",
     "BundleError",
     "ClientCredentials",

@@ -17,6 +17,10 @@ import click
 from vlab.errors import MissingToolError, RefusedError, TransientError, VlabError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
     from vlab.client import Run, Step
     from vlab.records import Report
     from vlab.services import LabStatus
@@ -187,9 +191,7 @@ def _wait(run: Run, *, quiet: bool) -> Report:
 
 
 def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from vlab import reporting
 
@@ -199,16 +201,7 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
     columns = {
         name: reporting.figures(result) | {"anchor": f"block {anchors[name].block_number}"} for name, result in results.items()
     }
-    names = list(columns)
-    side_by_side = max(1, (console.width - 14) // 16)
-    for first in range(0, len(names), side_by_side):
-        shown = names[first : first + side_by_side]
-        title = f"run {run.request_id}: {results[shown[0]].model.name}"
-        table = Table("", *shown, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for row in columns[shown[0]]:
-            table.add_row(
-                row, *(columns[name][row].replace("/", "/\n") if row == "target" else columns[name][row] for name in shown)
-            )
+    for table in _tables(run.request_id, columns, console.width):
         console.print(table)
     if any(result.board.emulated for result in results.values()):
         console.print(reporting.EMULATED_NOTE)
@@ -219,6 +212,30 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
             click.echo(click.style(f"{outcome.board.name}: {outcome.trouble}", fg="red"), err=True)
     if any(outcome.trouble.startswith("pending") for outcome in report.boards):
         click.echo(f"finish what is pending with: vlab resume {run.request_id}", err=True)
+
+
+def _tables(request_id: str, columns: dict[str, dict[str, str]], width: int) -> Iterator[Table]:
+    """The figures of the boards side by side, in as many tables as the width asks for; four boards fit into 80 columns."""
+    from rich import box
+    from rich.table import Table
+
+    names = list(columns)
+    side_by_side = max(1, (width - 14) // 16)
+    for first in range(0, len(names), side_by_side):
+        shown = names[first : first + side_by_side]
+        table = Table(
+            "board",
+            *shown,
+            title=f"run {request_id}",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        for row in columns[shown[0]]:
+            cells = (columns[name][row] for name in shown)
+            table.add_row(row, *(cell.replace("/", "/\n") if row == "target" else cell for cell in cells))
+        yield table
 
 
 @vlab.command()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,27 +21,39 @@ from vlab.signing import ClientCredentials, Signer
 
 
 @dataclass
-class SigstoreProcess:
-    """A running local Sigstore-compatible instance."""
+class DevelopmentService:
+    """A service of vlab for development, in a process of its own."""
 
+    module: ClassVar[str]
     state: Path
     process: subprocess.Popen[str]
-    base_url: str
+    url: str
 
     @classmethod
-    def start(cls, state: Path, port: int = 0) -> "SigstoreProcess":
-        """Start on a free port, or on the one the state belongs to, and wait until it answers."""
-        command = [sys.executable, "-m", "vlab.sigstore_local", "--state", str(state), "--port", str(port)]
+    def start(cls, state: Path, *options: str, port: int = 0) -> Self:
+        """Start on a free port, or on the one the state belongs to or that is given, and wait until it answers."""
+        command = [sys.executable, "-m", cls.module, "--state", str(state), "--port", str(port), *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        word, _, base_url = process.stdout.readline().strip().partition(" ")
+        word, _, url = process.stdout.readline().strip().partition(" ")
         assert word == "ready"
-        return cls(state, process, base_url)
+        return cls(state, process, url)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it and give its exit status."""
         self.process.send_signal(how)
         return self.process.wait(10)
+
+
+class SigstoreProcess(DevelopmentService):
+    """A running local Sigstore-compatible instance."""
+
+    module = "vlab.sigstore_local"
+
+    @property
+    def base_url(self) -> str:
+        """Where its services are."""
+        return self.url
 
     @property
     def trust(self) -> Path:
@@ -89,28 +102,15 @@ def sigstore_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sigstor
     assert instance.stop() == 0
 
 
-@dataclass
-class ChainProcess:
+class ChainProcess(DevelopmentService):
     """A running development chain."""
 
-    state: Path
-    process: subprocess.Popen[str]
-    rpc_url: str
+    module = "vlab.devchain"
 
-    @classmethod
-    def start(cls, state: Path, *options: str, port: int = 0) -> "ChainProcess":
-        """Start on a free port, or on the one given, and wait until it answers."""
-        command = [sys.executable, "-m", "vlab.devchain", "--state", str(state), "--port", str(port), *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        word, _, rpc_url = process.stdout.readline().strip().partition(" ")
-        assert word == "ready"
-        return cls(state, process, rpc_url)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it and give its exit status."""
-        self.process.send_signal(how)
-        return self.process.wait(10)
+    @property
+    def rpc_url(self) -> str:
+        """Where it answers JSON-RPC."""
+        return self.url
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from tests.integration.conftest import ChainAccount, ChainProcess
 from tests.integration.test_anchoring import Log, rpc
+from tests.ports import free_port
 from vlab.anchoring import Anchorer, AnchorError, Fault, NotFinalError, check_anchor
 from vlab.devchain.anvil import INSTALL
 from vlab.errors import ServiceDownError, TransientError
@@ -21,13 +21,6 @@ from vlab.records import Anchor
 pytestmark = pytest.mark.skipif(shutil.which("anvil") is None, reason=f"no anvil on PATH; {INSTALL}")
 
 GWEI = 10**9
-
-
-def free_port() -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Anvil:

@@ -347,7 +347,7 @@ def test_what_is_no_bundle_is_refused(sigstore_local: SigstoreProcess, raw: byte
     assert "BUNDLE_MALFORMED" == code_of(raw, sigstore_local.trust, sigstore_local.identity("lab"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_changes_never_change_what_is_signed(
     sigstore_local: SigstoreProcess, bundles: tuple[dict[str, Any], dict[str, Any]], data: st.DataObject

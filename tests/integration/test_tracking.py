@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.ports import free_port
 from tests.samples import RESULT
 from vlab.errors import DigestMismatchError, RefusedError, ServiceDownError
 from vlab.records import AssetRef, FileRef, Result
@@ -22,13 +22,6 @@ from vlab.tracking import attach, finish_request, log_result, search, start_requ
 from vlab.tracking.figures import metrics_of
 
 ZERO = "0" * 64
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +98,7 @@ def test_storing_and_fetching_again_changes_nothing(url: str, tmp_path: Path) ->
 
 
 @given(data=st.binary(max_size=300), name=st.sampled_from(["a", "model.onnx", "my model (1).onnx", "größe.bin", "x" * 120]))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_survive(tmp_path: Path, data: bytes, name: str) -> None:
     """Law: store_read(store_put(data)) == data, the empty file included."""
     assert data == store_read(store_put(data, name, url=str(tmp_path)), url=str(tmp_path))

@@ -162,7 +162,7 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_archives_are_refused_or_harmless(data: st.DataObject, tmp_path: Path) -> None:
     """Whatever bytes change, either the exact artifact comes out or a refusal, never another exception."""
     members, digest = honest({"model": b"\x7fELF"})

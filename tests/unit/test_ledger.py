@@ -69,7 +69,7 @@ def test_appending_again_changes_nothing(ledger: Ledger) -> None:
     assert [] == ledger.append([])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(parts=st.lists(st.integers(1, 17), min_size=1, max_size=6), data=st.data())
 def test_every_head_and_proof_is_that_of_the_tree(
     parts: list[int], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -164,7 +164,7 @@ def test_a_shape_for_a_tflite_model_is_refused():
         import_tflite(dense_softmax(), {"x": (1, 4)})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(length=st.integers(8, len(DENSE) - 1))
 def test_a_truncated_tflite_model_is_refused(length: int):
     """Nothing but a ModelError comes out of offsets that lead behind the end, whatever they make the reader do."""

@@ -14,7 +14,7 @@ from vlab.records import ModelFormat, ModelRef
 
 CNN = small_cnn().SerializeToString()
 TFLITE = b"\x1c\x00\x00\x00TFL3" + bytes(64)
-any_bytes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+any_bytes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(folder: Path, content: bytes, name: str = "model.bin") -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from vlab.errors import RefusedError
 from vlab.services.daemons import Daemon, refuse_taken_port
 
@@ -125,19 +126,12 @@ def test_starting_ends_what_an_earlier_start_left(daemon: MakeDaemon, tmp_path: 
     wait_for(lambda: orphans[0] not in one.members())
 
 
-def test_a_taken_port_is_named(free_port: int) -> None:
+def test_a_taken_port_is_named() -> None:
     """The error names port, service and the variable; a free port passes."""
-    refuse_taken_port(free_port, "prefect")
+    port = free_port()
+    refuse_taken_port(port, "prefect")
     with socket.socket() as other:
-        other.bind(("127.0.0.1", free_port))
+        other.bind(("127.0.0.1", port))
         other.listen()
-        with pytest.raises(RefusedError, match=rf"port {free_port}, which prefect needs.*VLAB_PORT_BASE"):
-            refuse_taken_port(free_port, "prefect")
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        with pytest.raises(RefusedError, match=rf"port {port}, which prefect needs.*VLAB_PORT_BASE"):
+            refuse_taken_port(port, "prefect")

@@ -13,7 +13,7 @@ from pydantic import Field
 from tasks.anchor import anchor
 from tasks.compile import compile_model
 from tasks.find_boards import find_boards
-from tasks.log import attach_evidence, log_result
+from tasks.log import attach_evidence, close_request, log_result
 from tasks.open_request import open_request
 from tasks.run_on_board import run_on_board
 from tasks.sign import sign_compile
@@ -89,6 +89,7 @@ def benchmark(
     create_markdown_artifact(
         key="benchmark-report", markdown=as_markdown(report, _results(request, logged)), description="what came of each board"
     )
+    close_request(request, complete=report.complete, return_state=True)
     create_table_artifact(key=RECORD_KEY, table=[{"report": report.to_json().decode()}], description="the same, for programs")
     if report.complete:
         return Completed(message=f"{len(boards)} boards measured, signed and anchored")

@@ -30,3 +30,9 @@ def attach_evidence(request: Request, board: str, run_id: str, anchored: Anchor)
     tags = {"vlab.anchor_tx": anchored.tx_hash, "vlab.anchor_block": str(anchored.block_number)}
     tracking.attach(run_id, url=url, files={path.name: path}, tags=tags)
     return tracking.store_put(path, f"{board}.evidence.json", url=url)
+
+
+@task(task_run_name="close request")
+def close_request(request: Request, *, complete: bool) -> None:
+    """Say in MLflow how the request ended; what follows does not depend on it."""
+    tracking.finish_request(request.tracking_run_id, url=Tracking.load("lab").url, failed=not complete)

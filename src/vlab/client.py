@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = "benchmark/lab"
 STEPS_EACH_BOARD = ("compile ", "sign compile ", "run on ", "log ", "attach evidence ")
-STEPS_ONCE = ("find boards", "open request", "anchor")
+STEPS_ONCE = ("find boards", "open request", "anchor", "close request")
 DEADLINE_S = 30.0
 """Longest wait for one answer of the Prefect server."""
 
@@ -177,6 +178,7 @@ class Lab:
     @contextlib.contextmanager
     def _prefect(self) -> Iterator[SyncPrefectClient]:
         """A client of this lab's server, whatever profile the user's own Prefect has."""
+        os.environ.setdefault("DO_NOT_TRACK", "1")  # read when prefect is imported: runs are nobody else's business
         import httpx
         from prefect.client.orchestration import SyncPrefectClient
         from prefect.exceptions import ObjectNotFound

@@ -44,8 +44,9 @@ def run_job(job: Job, board: Board) -> JobOutcome:
     try:
         if not result.exists():
             with concurrency(f"board-{board.name}", occupy=1, timeout_seconds=600, lease_duration=60, strict=True):
-                artifact = deploy(job, board.target, spool / "inputs")
-                measure(job, board, artifact, spool)
+                if not result.exists():  # another run of this job may have had the board while this one waited
+                    artifact = deploy(job, board.target, spool / "inputs")
+                    measure(job, board, artifact, spool)
         bundle = sign_benchmark(spool, board.partner)
         return deliver(job, result, bundle)
     except TransientError as error:

@@ -39,6 +39,9 @@ RECORD_KEY = "benchmark-record"
 
 TargetChoice = Annotated[str, Field(json_schema_extra={"enum": sorted(kinds.known())})]
 
+EarlierRequest = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")]
+"""Names a directory, so it is never a path; empty for a new request."""
+
 
 RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=8)
 
@@ -55,7 +58,7 @@ def benchmark(
     dataset: str = "",
     plan: Literal["smoke", "standard"] = "smoke",
     options: CompileOptions = CompileOptions(),  # noqa: B008  # frozen
-    request_id: str = "",
+    request_id: EarlierRequest = "",
 ) -> State[None]:
     """Compile a model for each target, measure it on partners' boards, sign, log and anchor what comes back.
 

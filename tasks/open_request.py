@@ -1,7 +1,7 @@
 """Write down what was asked for, before anything runs."""
 
-import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 from blocks.tracking import Tracking
 from tasks.retrying import transient
 from vlab import compiling, measuring, tracking
-from vlab.errors import ModelError
+from vlab.errors import ModelError, RefusedError
 from vlab.journal import Journal
 from vlab.records import AssetRef, Board, CompileOptions, Plan, Request, utc_now
 from vlab.settings import Settings
@@ -20,12 +20,12 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
     """Fetch model and data set into the request's journal and give it its nonces; an opened request is taken as it is."""
     journal = Journal(Settings.from_environment().runs / request_id)
     if known := journal.read("request.json"):
-        return Request.from_json(known)
+        return reopen(known, boards)
     store = Tracking.load("lab").url
-    model_path, model_asset = _fetch(model, journal.path("model"), store)
+    model_path, model_asset = _fetch(model, journal.path("model"), store, compiling.inspect_model)
     reference = compiling.inspect_model(model_path)
     if dataset:
-        dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store)
+        dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store, measuring.load_dataset)
     else:
         rows = measuring.random_inputs(model_path, reference.format, options.shapes)
         dataset_path = journal.write("dataset/random.npz", rows)
@@ -61,15 +61,34 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
     return request
 
 
-def _fetch(source: str, into: Path, store: str) -> tuple[Path, AssetRef]:
-    """A file of the lab's machine, or an asset handed over by the client as JSON; either way a copy in the journal."""
+def reopen(known: bytes, boards: list[Board]) -> Request:
+    """The request as it was written.
+
+    Raises:
+        RefusedError: it was opened for other boards, so there is no nonce for these.
+    """
+    request = Request.from_json(known)
+    if missing := sorted({board.name for board in boards} - set(request.nonces)):
+        raise RefusedError(
+            f"request {request.request_id} was opened for {', '.join(sorted(request.nonces))} "
+            f"and not for {', '.join(missing)}; start a new request"
+        )
+    return request
+
+
+def _fetch(source: str, into: Path, store: str, check: Callable[[Path], object]) -> tuple[Path, AssetRef]:
+    """A file of the lab's machine, or an asset handed over by the client as JSON; either way a copy in the journal.
+
+    A file is checked first: everybody can read the store, so nothing but models and data sets gets from here into it.
+    """
     if source.startswith("{"):
-        asset = AssetRef.model_validate(json.loads(source))
+        asset = AssetRef.from_json(source)
         return tracking.store_get(asset, into, url=store), asset
     path = Path(source).expanduser()
     if not path.is_file():
         raise ModelError(
             f"there is no file {source} on the lab's machine; give a path there, or hand it in with `vlab benchmark`"
         )
+    check(path)
     asset = tracking.store_put(path, path.name, url=store)
     return tracking.store_get(asset, into, url=store), asset

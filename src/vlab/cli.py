@@ -368,7 +368,7 @@ def doctor(as_json: bool) -> None:
     """Say what this machine lacks and which command brings it."""
     from vlab import doctor as examination
 
-    findings = examination.examine()
+    findings = examination.examine(_own_ports())
     if as_json:
         _print_json([vars(finding) for finding in findings])
     else:
@@ -383,6 +383,21 @@ def doctor(as_json: bool) -> None:
                 click.echo(f"     {finding.remedy}")
     if any(finding.required and not finding.ok for finding in findings):
         sys.exit(MISSING)
+
+
+def _own_ports() -> frozenset[int]:
+    """Ports that the local lab holds now."""
+    from urllib.parse import urlsplit
+
+    from vlab import services
+    from vlab.settings import Settings
+
+    try:
+        found = services.status(Settings.from_environment())
+    except VlabError:
+        return frozenset()
+    ports = (urlsplit(service.address).port for service in found.services if service.pid is not None)
+    return frozenset(port for port in ports if port is not None)
 
 
 def _show_status(found: LabStatus, as_json: bool) -> None:

@@ -38,10 +38,14 @@ class Finding:
     """The command that brings it, or what to do."""
 
 
-def examine() -> list[Finding]:
-    """Look at everything; a broken thing becomes a finding, never an error."""
+def examine(own_ports: frozenset[int] = frozenset()) -> list[Finding]:
+    """Look at everything; a broken thing becomes a finding, never an error.
+
+    Args:
+        own_ports: ports that the services of this lab hold now.
+    """
     settings = Settings.from_environment()
-    return [_python(), *_packages(), *_tools(), *_emulators(), _anvil(), _disk(settings.home), *_ports(settings)]
+    return [_python(), *_packages(), *_tools(), *_emulators(), _anvil(), _disk(settings.home), *_ports(settings, own_ports)]
 
 
 def _python() -> Finding:
@@ -118,16 +122,20 @@ def _disk(home: Path) -> Finding:
     return Finding("disk", free >= MIN_FREE_BYTES, True, detail, "free space, or set VLAB_HOME to a larger disk")
 
 
-def _ports(settings: Settings) -> Iterator[Finding]:
+def _ports(settings: Settings, own: frozenset[int]) -> Iterator[Finding]:
     """Whether the ports are free, or taken by the lab of these settings."""
     for offset, service in enumerate(PORTS):
         port = settings.port_base + offset
         with socket.socket() as probe:
-            free = probe.connect_ex(("127.0.0.1", port)) != 0
-        detail = (
-            f"free for {service}" if free else f"in use; {service} needs it, unless it is this lab's own (see: vlab status)"
+            taken = port not in own and probe.connect_ex(("127.0.0.1", port)) == 0
+        detail = f"{service} of this lab" if port in own else f"in use by another program; {service} needs it"
+        yield Finding(
+            f"port {port}",
+            not taken,
+            False,
+            detail if taken or port in own else f"free for {service}",
+            "stop what listens there, or choose other ports for a new lab: VLAB_PORT_BASE=5200 vlab up",
         )
-        yield Finding(f"port {port}", free, False, detail, "vlab status, or VLAB_PORT_BASE=5200 vlab up")
 
 
 def _said(program: str, option: str) -> str:

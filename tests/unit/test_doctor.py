@@ -1,5 +1,6 @@
 """What `vlab doctor` says."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,19 @@ def test_a_machine_without_tools_gets_findings_not_errors(monkeypatch: pytest.Mo
     assert missing["riscv64-linux-gnu-gcc"].required
     assert "gcc-riscv64-linux-gnu" in missing["riscv64-linux-gnu-gcc"].remedy
     assert missing["cc"].remedy
+
+
+def test_a_port_of_the_lab_itself_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program holds is in the way; what the lab holds is not."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("VLAB_PORT_BASE", str(port))
+        name = f"port {port}"
+
+        stranger = next(finding for finding in doctor.examine() if finding.name == name)
+        own = next(finding for finding in doctor.examine(frozenset({port})) if finding.name == name)
+
+    assert (False, True) == (stranger.ok, own.ok)
+    assert "Prefect of this lab" == own.detail

@@ -1,6 +1,6 @@
 """Figures for people: the table of a run, as text cells and as Markdown."""
 
-from vlab.records import Percentile, Report, Result
+from vlab.records import AssetRef, Percentile, Report, Result
 
 
 def si(value: float | None) -> str:
@@ -46,13 +46,18 @@ def figures(result: Result) -> dict[str, str]:
 EMULATED_NOTE = "Times of emulated boards are times of the emulator and rank nothing: compare instructions per inference."
 
 
+def _short(asset: AssetRef) -> str:
+    """Name and digest of a file in the store, in as few characters as a column has."""
+    return f"`{asset.file.name}`\nsha256 {asset.file.sha256[:12]}…"
+
+
 def as_markdown(report: Report, results: dict[str, Result]) -> str:
     """The table of a run, a column for each board, for the Prefect page."""
     columns = {
         outcome.board.name: (
             figures(results[outcome.board.name]) if outcome.board.name in results else {"target": outcome.board.target}
         )
-        | {"evidence": f"`{outcome.evidence.uri}`" if outcome.evidence else outcome.trouble}
+        | {"evidence": _short(outcome.evidence) if outcome.evidence else outcome.trouble}
         | ({"anchor": f"block {outcome.anchor.block_number}"} if outcome.anchor else {})
         for outcome in report.boards
     }

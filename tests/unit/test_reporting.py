@@ -2,8 +2,9 @@
 
 import pytest
 
-from vlab.records import Percentile
-from vlab.reporting import kib, percentile, si
+from tests.samples import RESULT, digest
+from vlab.records import AssetRef, BoardOutcome, FileRef, Percentile, Report
+from vlab.reporting import as_markdown, kib, percentile, si
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,16 @@ def test_an_unsupported_percentile_says_what_it_needs() -> None:
     figure = Percentile(value=None, lower=None, upper=None, confidence=0.99, n=80, supported=False, needed=662)
 
     assert "- (needs 662)" == percentile(figure)
+
+
+def test_the_page_has_a_column_for_each_board_with_evidence_or_trouble() -> None:
+    """Evidence is named by file and digest, which fit into a column; a board without it says why."""
+    file = FileRef(name="virt-0.evidence.json", sha256=digest("evidence"), size_bytes=24_000)
+    measured = BoardOutcome(board=RESULT.board, evidence=AssetRef(uri=f"store:/{file.sha256}/{file.name}", file=file))
+    other = BoardOutcome(board=RESULT.board.model_copy(update={"name": "virt-1"}), trouble="pending: the chain is down")
+    report = Report(request_id="r-0", tracking_run_id="0", boards=(measured, other))
+
+    page = as_markdown(report, {"virt-0": RESULT})
+
+    assert f"| evidence | `virt-0.evidence.json`<br>sha256 {file.sha256[:12]}… | pending: the chain is down |" in page
+    assert "| accuracy | 87.50 % | - |" in page

@@ -79,7 +79,7 @@ class Record(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise EvidenceError(f"not a {cls.__name__} record: {where}: {first['msg']}") from error
+            raise EvidenceError(f"this is no {cls.__name__} record: {where}: {first['msg']}") from error
 
     @classmethod
     def from_canonical(cls, text: bytes | str) -> Self:

@@ -82,6 +82,8 @@ def prefect_server(layout: Layout) -> Service:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # On disk: leases in memory are forgotten by a killed server, and the boards they hold would stay taken for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # Who may start a run may run anything on this machine. By default every web page that is open here may.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"{layout.prefect_url},http://localhost:{port}",
     }
     return Service(
         name="prefect",

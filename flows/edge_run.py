@@ -45,7 +45,7 @@ def run_job(job: Job, board: Board) -> JobOutcome:
         if not result.exists():
             with concurrency(f"board-{board.name}", occupy=1, timeout_seconds=600, lease_duration=60, strict=True):
                 if not result.exists():  # another run of this job may have had the board while this one waited
-                    artifact = deploy(job, board.target, spool / "inputs")
+                    artifact = deploy(job, board.target, spool)
                     measure(job, board, artifact, spool)
         bundle = sign_benchmark(spool, board.partner)
         return deliver(job, result, bundle)

@@ -11,7 +11,8 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from vlab.errors import DeployError, DigestMismatchError
-from vlab.records import ArtifactManifest
+from vlab.records import ArtifactManifest, ModelRef
+from vlab.targets import Target
 
 MANIFEST = "manifest.json"
 MAX_ARCHIVE_BYTES = 1 << 30
@@ -53,6 +54,23 @@ def unpack(archive: bytes, manifest_sha256: str, into: Path) -> ArtifactManifest
         _expect_digest(name, files[name], file.sha256)
     _write(files, manifest.executable, into)
     return manifest
+
+
+def expect_fit(manifest: ArtifactManifest, model: ModelRef, target: Target) -> None:
+    """Check that an artifact is of this model and for this board, whose worker knows the target as the lab does.
+
+    Raises:
+        DeployError: it is not; nothing may be executed.
+    """
+    if manifest.target != target.name:
+        raise DeployError(f"the artifact is for {manifest.target}, this board is a {target.name}; nothing was executed")
+    if manifest.target_sha256 != target.digest():
+        raise DeployError(
+            f"the artifact was compiled for another version of targets/{target.name}.toml than this worker has; "
+            "bring the lab and the worker to the same version of vlab"
+        )
+    if manifest.model != model:
+        raise DeployError(f"the artifact was compiled from model {manifest.model.sha256}, the job names {model.sha256}")
 
 
 def _read(archive: bytes) -> dict[str, bytes]:

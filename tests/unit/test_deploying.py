@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.samples import MANIFEST
-from vlab.deploying import MAX_FILES, unpack
+from tests.samples import MANIFEST, MODEL
+from vlab import targets
+from vlab.deploying import MAX_FILES, expect_fit, unpack
 from vlab.errors import DeployError, DigestMismatchError, EvidenceError, RefusedError
 from vlab.records import FileRef
 
@@ -186,3 +187,26 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
         unpack(make_archive(members), digest, tmp_path / "artifact")
 
     assert "in the way" == (tmp_path / "artifact").read_text()
+
+
+TARGET = targets.load("riscv/rv64gc-linux")
+FITTING = MANIFEST.model_copy(update={"target_sha256": TARGET.digest()})
+
+
+def test_an_artifact_for_this_board_fits() -> None:
+    """Model and target, by the target's record and not by its name alone."""
+    expect_fit(FITTING, MODEL, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"target": "arm/aarch64-linux"}, "this board is a riscv/rv64gc-linux"),
+        ({"target_sha256": ZERO}, "another version of targets/riscv/rv64gc-linux.toml"),
+        ({"model": MODEL.model_copy(update={"sha256": ZERO})}, "the job names"),
+    ],
+)
+def test_an_artifact_for_something_else_does_not_fit(change: dict[str, str], reason: str) -> None:
+    """Another kind of board, the same kind as somebody else defines it, another model."""
+    with pytest.raises(DeployError, match=reason):
+        expect_fit(FITTING.model_copy(update=change), MODEL, TARGET)

@@ -114,8 +114,8 @@ def test_a_job_that_is_asked_for_twice_at_once_is_measured_once(
 def test_web_pages_of_others_do_not_reach_prefect(lab: LabUnderTest, origin: str | None, allowed: bool) -> None:
     """A page that is open in a browser on the lab's machine can neither read from the server nor start a run."""
     own = f"http://127.0.0.1:{lab.port_base}"
-    headers = {"Origin": origin or own, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    answer = httpx.options(f"{own}/api/flow_runs/filter", headers=headers, timeout=30)
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    answer = httpx.options(f"{own}/api/flow_runs/filter", headers={"Origin": origin or own, **asked}, timeout=30)
 
     assert (own if allowed else None) == answer.headers.get("access-control-allow-origin")
 

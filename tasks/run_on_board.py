@@ -102,4 +102,4 @@ def _read_outcomes(run: FlowRun) -> list[JobOutcome]:
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[RECORD_KEY])
             )
         )
-    return [JobOutcome.model_validate_json(row["outcome"]) for row in (json.loads(str(found[0].data)) if found else [])]
+    return [JobOutcome.from_json(row["outcome"]) for row in (json.loads(str(found[0].data)) if found else [])]

@@ -191,16 +191,22 @@ class ArtifactManifest(Record):
     numerics: Numerics = Field(description="the check against the reference runtime that let this artifact pass")
 
 
+LONGEST_NS = 3_600_000_000_000
+"""Of each part of a plan, an hour: a plan comes over the network and holds a board."""
+
+
 class Plan(Record):
     """What is measured and how; fixed before the run; docs/measuring.md explains the profiles."""
 
     profile: Literal["smoke", "standard"]
     warmup_min_count: int = Field(default=10, ge=1)
     warmup_min_ns: int = Field(default=1_000_000_000, ge=0)
-    warmup_max_ns: int = Field(default=60_000_000_000, gt=0)
+    warmup_max_ns: int = Field(default=60_000_000_000, gt=0, le=LONGEST_NS)
     samples_min_count: int = Field(ge=1)
     samples_min_ns: int = Field(ge=0)
-    samples_max_ns: int = Field(default=120_000_000_000, gt=0, description="measuring ends here even when short of samples")
+    samples_max_ns: int = Field(
+        default=120_000_000_000, gt=0, le=LONGEST_NS, description="measuring ends here even when short of samples"
+    )
     samples_max_count: int = Field(
         default=16_384, ge=1, le=100_000, description="where more inferences fit into samples_min_ns, only every k-th is timed"
     )

@@ -54,6 +54,15 @@ def test_a_record_is_frozen() -> None:
         head.size = 2  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("limit", ["warmup_max_ns", "samples_max_ns"])
+def test_a_plan_cannot_hold_a_board_for_ever(limit: str) -> None:
+    """Warm-up and measuring end within an hour each, whoever wrote the plan."""
+    plan = Plan.named("smoke").model_copy(update={limit: 3_600_000_000_001})
+
+    with pytest.raises(EvidenceError, match=limit):
+        Plan.from_json(plan.to_json())
+
+
 def test_unknown_plan_lists_the_known_ones() -> None:
     """The message carries the choice."""
     with pytest.raises(EvidenceError, match=r"thorough.*smoke, standard"):

@@ -198,7 +198,7 @@ class _Verifier:
             if error.code != "IDENTITY":
                 self._add(f"{step}_SIGNATURE", False, str(error))
                 raise _StopError from error
-            self._add(f"{step}_SIGNATURE", True, SIGNATURE_HOLDS)
+            self._add(f"{step}_SIGNATURE", None, "not checked to the end: somebody else signed")
             self._add(f"{step}_IDENTITY", False, str(error))
             raise _StopError from error
         self._add(f"{step}_SIGNATURE", True, SIGNATURE_HOLDS)

@@ -1,5 +1,6 @@
 """Evidence made by those who may sign: every signature holds, and what was signed must still not pass for more than it is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -200,6 +201,17 @@ def test_model_under_another_name_is_refused(makers: Makers) -> None:
     renamed = result.model_copy(update={"model": result.model.model_copy(update={"name": "a-better-one"})})
 
     assert "LINKS" == refusal(makers.verify(makers.evidence(renamed)))[0]
+
+
+def test_nothing_is_said_of_a_signature_by_somebody_else(makers: Makers) -> None:
+    """A stranger ends the check early: its log proof was not looked at, so no line says that it holds."""
+    evidence = makers.evidence(makers.result())
+    bundle = json.loads(evidence.benchmark_bundle)
+    bundle["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["rootHash"] = "A" * 43 + "="
+    checks = makers.verify(evidence.model_copy(update={"compile_bundle": json.dumps(bundle)})).checks
+
+    assert ("COMPILE_IDENTITY", False) in {(check.code, check.passed) for check in checks}
+    assert ("COMPILE_SIGNATURE", None) in {(check.code, check.passed) for check in checks}
 
 
 def test_head_of_another_ledger_is_refused(makers: Makers) -> None:

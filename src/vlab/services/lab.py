@@ -64,6 +64,8 @@ def up(settings: Settings, *, progress: Progress = lambda _: None) -> LabStatus:
     """
     began = time.monotonic()
     with _locked(settings.home, progress):
+        for server in parts.servers(Layout.of(settings)):  # before a new lab is tied to its ports
+            server.check_port()
         layout = Layout.of(settings, create=True)
         founding.create_account(layout)
         prefect, mlflow, sigstore, chain = servers = parts.servers(layout)

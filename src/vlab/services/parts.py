@@ -38,6 +38,16 @@ class Service:
         """Whether its process lives and answers."""
         return self.daemon.pid() is not None and self.answers()
 
+    def check_port(self) -> None:
+        """Check that its port is free, or its own.
+
+        Raises:
+            RefusedError: its port is taken by somebody else.
+        """
+        port = urlsplit(self.address).port
+        if port is not None and self.daemon.pid() is None:
+            refuse_taken_port(port, self.name)
+
     def start(self) -> bool:
         """Start it unless its process lives; returns whether it was started.
 
@@ -46,9 +56,7 @@ class Service:
         """
         if self.daemon.pid() is not None:
             return False
-        port = urlsplit(self.address).port
-        if port is not None:
-            refuse_taken_port(port, self.name)
+        self.check_port()
         self.daemon.start()
         return True
 

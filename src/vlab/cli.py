@@ -54,6 +54,13 @@ def main() -> None:
     except VlabError as error:
         click.echo(f"vlab: {error}", err=True)
         sys.exit(_code(error))
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"vlab: this command needs the Python package {error.name!r}, which the installed vlab comes without; "
+            "clone the project and run `make setup` there",
+            err=True,
+        )
+        sys.exit(MISSING)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
@@ -201,7 +208,8 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
     columns = {
         name: reporting.figures(result) | {"anchor": f"block {anchors[name].block_number}"} for name, result in results.items()
     }
-    for table in _tables(run.request_id, columns, console.width):
+    models = " ".join(dict.fromkeys(result.model.name for result in results.values()))
+    for table in _tables(f"run {run.request_id}: {models}", columns, console.width):
         console.print(table)
     if any(result.board.emulated for result in results.values()):
         console.print(reporting.EMULATED_NOTE)
@@ -212,9 +220,11 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
             click.echo(click.style(f"{outcome.board.name}: {outcome.trouble}", fg="red"), err=True)
     if any(outcome.trouble.startswith("pending") for outcome in report.boards):
         click.echo(f"finish what is pending with: vlab resume {run.request_id}", err=True)
+    elif not report.complete:
+        click.echo(f"when its cause is gone, finish with: vlab resume {run.request_id}", err=True)
 
 
-def _tables(request_id: str, columns: dict[str, dict[str, str]], width: int) -> Iterator[Table]:
+def _tables(title: str, columns: dict[str, dict[str, str]], width: int) -> Iterator[Table]:
     """The figures of the boards side by side, in as many tables as the width asks for; four boards fit into 80 columns."""
     from rich import box
     from rich.table import Table
@@ -226,7 +236,7 @@ def _tables(request_id: str, columns: dict[str, dict[str, str]], width: int) -> 
         table = Table(
             "board",
             *shown,
-            title=f"run {request_id}",
+            title=title,
             title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -276,9 +277,8 @@ class Run:
         if not found:
             state = run.state
             why = "unknown" if state is None else (state.message or state.name or "unknown")
-            raise RefusedError(
-                f"run {self.request_id} ended without a report: {why.removeprefix('Flow run encountered an exception: ')}"
-            )
+            why = re.sub(r"^Flow run encountered an exception: (\w+Error: )?", "", why)
+            raise RefusedError(f"run {self.request_id} ended before any board was asked: {why}")
         self._report = Report.from_json(json.loads(str(found[0].data))[0]["report"])
         return self._report
 

@@ -1,11 +1,13 @@
 """What the command line prints."""
 
+import sys
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from tests.samples import RESULT
-from vlab.cli import _tables
+from vlab.cli import MISSING, _tables, main
 from vlab.records import Percentile
 from vlab.reporting import figures
 
@@ -21,7 +23,7 @@ def test_four_boards_fit_into_80_columns() -> None:
     columns = dict.fromkeys(("x86-0", "rv64gc-0", "rv64gcv-0", "aarch64-0"), column)
 
     page = StringIO()
-    (table,) = _tables("r-0123456789ab", columns, 80)
+    (table,) = _tables("run r-0123456789ab: digits", columns, 80)
     Console(file=page, width=80).print(table)
 
     assert 8 == page.getvalue().count("[9.445, 14.27]")
@@ -32,4 +34,16 @@ def test_boards_that_do_not_fit_go_into_a_further_table() -> None:
     """None is left out."""
     columns = {f"board-{number}": figures(RESULT) for number in range(6)}
 
-    assert [4, 2] == [len(table.columns) - 1 for table in _tables("r-0123456789ab", columns, 80)]
+    assert [4, 2] == [len(table.columns) - 1 for table in _tables("run r-0123456789ab: digits", columns, 80)]
+
+
+def test_a_missing_package_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where vlab is installed alone it verifies; what needs a whole lab says what to do."""
+    monkeypatch.setitem(sys.modules, "vlab.client", None)
+    monkeypatch.setattr(sys, "argv", ["vlab", "runs"])
+
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert MISSING == end.value.code
+    assert "make setup" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from vlab import targets as kinds
 from vlab import tracking, verifying
-from vlab.errors import RefusedError, ServiceDownError, TransientError
+from vlab.errors import EvidenceError, RefusedError, ServiceDownError, TransientError
 from vlab.records import CompileOptions, Evidence, Plan, Report, Result, request_id_of
 from vlab.settings import Settings
 
@@ -243,13 +243,24 @@ class Run:
         return self._report
 
     def evidence(self) -> dict[str, bytes]:
-        """The evidence file of each board that has one, by board name."""
+        """The evidence file of each board that has one, by board name.
+
+        Raises:
+            EvidenceError: the lab handed over evidence of something else than this request on that board.
+        """
         url = self.lab.profile.tracking_url
-        return {
-            outcome.board.name: tracking.store_read(outcome.evidence, url=url)
-            for outcome in self.report().boards
-            if outcome.evidence is not None
-        }
+        found: dict[str, bytes] = {}
+        for outcome in self.report().boards:
+            if outcome.evidence is not None:
+                data = tracking.store_read(outcome.evidence, url=url, max_bytes=verifying.MAX_EVIDENCE_BYTES)
+                result = Result.from_json(Evidence.from_json(data).result)
+                if (result.request_id, result.board) != (self.request_id, outcome.board):
+                    raise EvidenceError(
+                        f"the lab handed over evidence of request {result.request_id} on {result.board.name}, expected "
+                        f"{self.request_id} on {outcome.board.name}; do not use it, and ask the lab"
+                    )
+                found[outcome.board.name] = data
+        return found
 
     def measured(self) -> dict[str, Result]:
         """The result of each board that has evidence, by board name; unverified, see `verify`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,10 +14,25 @@ from tasks.run_on_board import bring_home
 from tests.integration.conftest import SigstoreProcess
 from tests.samples import MANIFEST, MANIFEST_SHA256, NUMERICS, RESULT
 from vlab import merkle, provenance, statistics, tracking, verifying
+from vlab.client import Lab, Run
 from vlab.errors import DeployError, EvidenceError
 from vlab.journal import Journal
 from vlab.ledger import Ledger
-from vlab.records import Anchor, AssetRef, ChainPin, Evidence, FileRef, Job, JobOutcome, LabProfile, Quality, Result
+from vlab.records import (
+    Anchor,
+    AssetRef,
+    BoardInfo,
+    BoardOutcome,
+    ChainPin,
+    Evidence,
+    FileRef,
+    Job,
+    JobOutcome,
+    LabProfile,
+    Quality,
+    Report,
+    Result,
+)
 from vlab.verifying import Verification
 
 ORIGIN = "test.example/ledger"
@@ -349,3 +365,34 @@ def test_outcome_without_a_result_is_not_taken_for_one(home: Home) -> None:
 
     with pytest.raises(DeployError, match="neither"):
         bring_home(outcome, job, RESULT.board, home.journal, store=home.store, profile=home.makers.profile)
+
+
+# ---------------------------------------------------------------- what a lab hands back to a researcher
+
+
+@pytest.mark.parametrize(
+    ("request_id", "board", "reason"),
+    [
+        (RESULT.request_id, RESULT.board, None),
+        ("r-mine", RESULT.board, "expected r-mine on virt-0"),
+        (RESULT.request_id, RESULT.board.model_copy(update={"name": "virt-1"}), "expected request-1 on virt-1"),
+    ],
+    ids=["own", "another-request", "another-board"],
+)
+def test_evidence_of_another_run_is_not_taken_for_ones_own(
+    makers: Makers, tmp_path: Path, request_id: str, board: BoardInfo, reason: str | None
+) -> None:
+    """Genuine evidence, but of an older request or of another board."""
+    store = str(tmp_path / "store")
+    profile = verifying.read_profile(makers.profile).model_copy(update={"tracking_url": store})
+    (tmp_path / "lab.json").write_bytes(profile.to_json())
+    data = makers.evidence(makers.result()).to_json()
+    outcome = BoardOutcome(board=board, evidence=tracking.store_put(data, "evidence.json", url=store))
+    report = Report(request_id=request_id, tracking_run_id="run", boards=(outcome,))
+    run = Run(Lab(tmp_path / "lab.json"), request_id, uuid4(), report)
+
+    if reason is None:
+        assert {board.name: data} == run.evidence()
+    else:
+        with pytest.raises(EvidenceError, match=reason):
+            run.evidence()

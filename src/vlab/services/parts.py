@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from vlab.services import probes
 from vlab.services.daemons import Daemon, refuse_taken_port
 from vlab.services.layout import POOLS, Layout
-from vlab.settings import checkout
+from vlab.settings import checkout, no_proxy
 from vlab.sigstore_local import DEFAULT_CLIENTS
 
 _FOREIGN = ("PREFECT_", "MLFLOW_", "VLAB_", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -45,7 +45,7 @@ class Service:
             RefusedError: its port is taken by somebody else.
         """
         port = urlsplit(self.address).port
-        if port is not None and self.daemon.pid() is None:
+        if port is not None and not self.daemon.members():
             refuse_taken_port(port, self.name)
 
     def start(self) -> bool:
@@ -56,6 +56,7 @@ class Service:
         """
         if self.daemon.pid() is not None:
             return False
+        self.daemon.stop(grace_s=2)  # where only its parent was killed, a child may still hold the port
         self.check_port()
         self.daemon.start()
         return True
@@ -64,12 +65,10 @@ class Service:
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process of the lab: the user's, without what would redirect it, and nothing reported home."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
-    loopback = "127.0.0.1,localhost"
-    without_proxy = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy", ""), loopback]))
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
-        "NO_PROXY": without_proxy,
-        "no_proxy": without_proxy,
+        "NO_PROXY": no_proxy(kept),
+        "no_proxy": no_proxy(kept),
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

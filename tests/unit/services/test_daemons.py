@@ -13,6 +13,7 @@ import pytest
 from tests.ports import free_port
 from vlab.errors import RefusedError
 from vlab.services.daemons import Daemon, refuse_taken_port
+from vlab.services.parts import Service
 
 MakeDaemon = Callable[[str], Daemon]
 
@@ -135,3 +136,24 @@ def test_a_taken_port_is_named() -> None:
         other.listen()
         with pytest.raises(RefusedError, match=rf"port {port}, which prefect needs.*VLAB_PORT_BASE"):
             refuse_taken_port(port, "prefect")
+
+
+def test_a_port_that_a_killed_service_still_holds_is_its_own(daemon: MakeDaemon, tmp_path: Path) -> None:
+    """When only the parent was killed, its child is ended and the service starts again; a stranger's port is refused."""
+    port = free_port()
+    listen = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); open('ready', 'w'); time.sleep(60)"
+    service = Service("mlflow", f"http://127.0.0.1:{port}", daemon(parent_of(listen)), lambda: True, deadline_s=10)
+    service.start()
+    wait_for((tmp_path / "ready").exists)
+    pid = service.daemon.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: service.daemon.pid() is None)
+    service.check_port()
+    (tmp_path / "ready").unlink()
+
+    assert service.start()
+    wait_for((tmp_path / "ready").exists)
+    stranger = Service("mlflow", service.address, daemon("pass"), lambda: True, deadline_s=10)
+    with pytest.raises(RefusedError, match=f"port {port}"):
+        stranger.start()

@@ -17,7 +17,7 @@ from vlab import targets as kinds
 from vlab import tracking, verifying
 from vlab.errors import EvidenceError, RefusedError, ServiceDownError, TransientError
 from vlab.records import CompileOptions, Evidence, Plan, Report, Result, request_id_of
-from vlab.settings import Settings
+from vlab.settings import Settings, no_proxy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ class Lab:
     def __init__(self, profile: Path | None = None) -> None:
         self.profile_path = profile or Settings.from_environment().profile
         self.profile = verifying.read_profile(self.profile_path)
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = no_proxy(os.environ)
 
     def benchmark(
         self,

@@ -1,6 +1,7 @@
 """What the command line and the SDK read from the environment: VLAB_HOME and VLAB_PORT_BASE. Nothing else reads it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,12 @@ class Settings:
     def runs(self) -> Path:
         """One directory a request: its journal."""
         return self.home / "runs"
+
+
+def no_proxy(environment: Mapping[str, str]) -> str:
+    """NO_PROXY with loopback in it: no proxy reaches what listens on this machine only."""
+    given = [host for host in (environment.get("NO_PROXY") or environment.get("no_proxy", "")).split(",") if host.strip()]
+    return ",".join(dict.fromkeys([*given, "127.0.0.1", "localhost"]))
 
 
 def checkout() -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vlab.errors import RefusedError
-from vlab.settings import Settings, data_dir
+from vlab.settings import Settings, data_dir, no_proxy
 
 
 def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -31,3 +31,16 @@ def test_a_wrong_port_is_refused_with_what_is_expected(monkeypatch: pytest.Monke
 def test_shipped_data_is_found(name: str) -> None:
     """In the checkout as in the wheel."""
     assert any(data_dir(name).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"no_proxy": "example.org"}, "example.org,127.0.0.1,localhost"),
+        ({"NO_PROXY": "localhost,example.org", "no_proxy": "other"}, "localhost,example.org,127.0.0.1"),
+    ],
+)
+def test_no_proxy_keeps_what_was_said_and_adds_loopback(environment: dict[str, str], expected: str) -> None:
+    """The user's own exceptions stay."""
+    assert expected == no_proxy(environment)

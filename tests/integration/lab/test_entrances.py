@@ -120,6 +120,15 @@ def test_web_pages_of_others_do_not_reach_prefect(lab: LabUnderTest, origin: str
     assert (own if allowed else None) == answer.headers.get("access-control-allow-origin")
 
 
+def test_a_proxy_for_the_world_is_not_asked_for_this_machine(lab: LabUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy the lab's own addresses are still reached directly."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    assert isinstance(lab.json("runs"), list)
+
+
 def outcome_of(prefect: SyncPrefectClient, run: FlowRun) -> JobOutcome:
     """What an edge run reports of its one job."""
     [found] = prefect.read_artifacts(

@@ -21,8 +21,9 @@ def edge_run(board: str, jobs: list[Job]) -> State[None]:
     """Verify, deploy, measure and sign each job on one board; report digests.
 
     Args:
-        board: name of the board's block.
-        jobs: what to do, in order; a job that fails does not stop the next one.
+        board: name of the board's block, such as rv64gc-0.
+        jobs: what to do, in order, as the benchmark flow writes it (see the parameters of an earlier run); a job that fails
+            does not stop the next one.
     """
     known = BoardBlock.load(board).get_board()
     outcomes = [run_job(job, known) for job in jobs]

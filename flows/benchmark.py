@@ -18,8 +18,9 @@ from tasks.open_request import open_request
 from tasks.run_on_board import run_on_board
 from tasks.sign import sign_compile
 from vlab import targets as kinds
-from vlab.errors import VlabError
+from vlab.errors import TransientError, VlabError
 from vlab.records import (
+    PENDING,
     Anchor,
     AssetRef,
     Board,
@@ -97,7 +98,9 @@ def benchmark(
     if report.complete:
         return Completed(message=f"{len(boards)} boards measured, signed and anchored")
     words = "; ".join(f"{b.board.name}: {b.trouble}" for b in report.boards if b.trouble)
-    return Failed(message=f"{words}. What was measured is kept; finish with: vlab resume {request.request_id}")
+    if any(trouble.startswith(PENDING) for trouble in troubles.values()):
+        words += f". What was measured is kept; finish with: vlab resume {request.request_id}"
+    return Failed(message=words)
 
 
 def _start(request: Request, board: Board) -> list[PrefectFuture[Any]]:
@@ -114,7 +117,7 @@ def _trouble(chain: list[PrefectFuture[Any]]) -> str:
         if not future.state.is_completed():
             return _words(future.state)
     outcome: JobOutcome = chain[-1].result()
-    return f"pending: {outcome.pending}" if outcome.pending else ""
+    return f"{PENDING}{outcome.pending}" if outcome.pending else ""
 
 
 def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tuple[dict[str, AssetRef], Anchor | None]:
@@ -128,7 +131,7 @@ def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tu
         for step, future in (("log", logs[board]), ("anchor", anchored), ("attach evidence", evidence[board])):
             future.wait()
             if not future.state.is_completed():
-                troubles[board] = f"pending: {step}: {_words(future.state)}"
+                troubles[board] = f"{PENDING}{step}: {_words(future.state).removeprefix(PENDING)}"
                 break
     held = {board: future.result() for board, future in evidence.items() if future.state.is_completed()}
     return held, anchored.result() if anchored.state.is_completed() else None
@@ -143,6 +146,8 @@ def _words(state: State[Any]) -> str:
     """What a failed task says for itself."""
     try:
         state.result()
+    except TransientError as error:
+        return f"{PENDING}{error}"
     except VlabError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # told to the operator, who finds the traceback in the task's log

@@ -1,6 +1,6 @@
 """The edge run: beside a board, on the partner's own worker."""
 
-from prefect import State, flow, get_run_logger
+from prefect import State, flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
@@ -11,7 +11,7 @@ from tasks.deploy import deploy
 from tasks.measure import measure
 from tasks.run_on_board import RECORD_KEY
 from tasks.sign import sign_benchmark
-from vlab.errors import TransientError, VlabError
+from vlab.errors import RefusedError, TransientError, VlabError
 from vlab.records import Board, Job, JobOutcome
 from vlab.settings import Settings
 
@@ -26,6 +26,8 @@ def edge_run(board: str, jobs: list[Job]) -> State[None]:
             does not stop the next one.
     """
     known = BoardBlock.load(board).get_board()
+    if known.partner != runtime.deployment.name:  # a worker signs for its own partner's boards alone
+        raise RefusedError(f"board {board} belongs to {known.partner}, and this is a run of {runtime.deployment.name}")
     outcomes = [run_job(job, known) for job in jobs]
     create_table_artifact(
         key=RECORD_KEY,
@@ -51,11 +53,9 @@ def run_job(job: Job, board: Board) -> JobOutcome:
         bundle = sign_benchmark(spool, board.partner)
         return deliver(job, result, bundle)
     except TransientError as error:
-        if not result.exists():
-            get_run_logger().exception("nothing was measured")
-            return JobOutcome(job_id=job.job_id, error=str(error))
-        get_run_logger().warning("the measurement is kept in the spool: %s", error)
-        return JobOutcome(job_id=job.job_id, pending=str(error))
+        kept = "the measurement is kept on the worker" if result.exists() else "nothing was measured yet"
+        get_run_logger().warning("%s: %s", kept, error)
+        return JobOutcome(job_id=job.job_id, pending=f"{error} ({kept})")
     except VlabError as error:
         get_run_logger().error("%s", error)  # a refusal is an answer; its traceback says nothing
         return JobOutcome(job_id=job.job_id, error=str(error))

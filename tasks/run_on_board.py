@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import cast
 
-from prefect import get_run_logger, runtime, task
+from prefect import State, get_run_logger, runtime, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.states import Completed
 
 from blocks.tracking import Tracking
 from tasks.compile import Compiled
@@ -25,7 +26,7 @@ RECORD_KEY = "edge-record"
 @task(task_run_name="run on {board.name}")
 def run_on_board(
     request: Request, board: Board, compiled: Compiled, compile_bundle: AssetRef, timeout_s: float = 1800
-) -> JobOutcome:
+) -> JobOutcome | State[JobOutcome]:
     """One edge run for one board, started once for each attempt of the request."""
     job = Job(
         request_id=request.request_id,
@@ -67,7 +68,7 @@ def run_on_board(
         journal = Journal(settings.runs / request.request_id / "boards" / board.name)
         bring_home(outcome, job, board.info, journal, store=Tracking.load("lab").url, profile=settings.profile)
     get_run_logger().info("%s: %s", board.name, outcome.pending or "measured, signed, and what was asked for")
-    return outcome
+    return Completed(name="Undelivered", data=outcome) if outcome.pending else outcome
 
 
 def bring_home(outcome: JobOutcome, job: Job, board: BoardInfo, journal: Journal, *, store: str, profile: Path) -> None:

@@ -201,6 +201,7 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
     from rich.console import Console
 
     from vlab import reporting
+    from vlab.records import PENDING
 
     console = Console(highlight=False)
     results = run.measured()
@@ -218,10 +219,8 @@ def _show_table(run: Run, report: Report, files: dict[str, Path]) -> None:
     for outcome in report.boards:
         if outcome.trouble:
             click.echo(click.style(f"{outcome.board.name}: {outcome.trouble}", fg="red"), err=True)
-    if any(outcome.trouble.startswith("pending") for outcome in report.boards):
+    if any(outcome.trouble.startswith(PENDING) for outcome in report.boards):
         click.echo(f"finish what is pending with: vlab resume {run.request_id}", err=True)
-    elif not report.complete:
-        click.echo(f"when its cause is gone, finish with: vlab resume {run.request_id}", err=True)
 
 
 def _tables(title: str, columns: dict[str, dict[str, str]], width: int) -> Iterator[Table]:

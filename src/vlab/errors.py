@@ -58,6 +58,8 @@ class ServiceDownError(TransientError):
     """A service of the lab does not answer."""
 
     def __init__(self, service: str, address: str, why: object) -> None:
+        if "Connection refused" in str(why):  # HTTP libraries wrap these two words in three lines of their own
+            why = "connection refused"
         super().__init__(f"{service} at {address} does not answer ({why}); start it, for a local lab with: vlab up")
 
 

@@ -442,6 +442,10 @@ class Anchor(Record):
     head: LogHead
 
 
+PENDING = "pending: "
+"""How the trouble of a board begins where resuming the request helps."""
+
+
 class BoardOutcome(Record):
     """What became of one board of a request."""
 

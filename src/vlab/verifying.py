@@ -85,14 +85,21 @@ def read_profile(path: Path) -> LabProfile:
     """The lab profile in a file.
 
     Raises:
-        EvidenceError: there is no such file, or it is not a lab profile.
+        EvidenceError: there is no such file, it is not a lab profile, or its trust configuration is not beside it.
     """
     try:
-        return LabProfile.from_json(path.read_bytes())
+        profile = LabProfile.from_json(path.read_bytes())
     except OSError as error:
         raise EvidenceError(
             f"no lab profile at {path} ({error.strerror}); name the lab's with --profile, or start a local lab with: vlab up"
         ) from error
+    except EvidenceError as error:
+        raise EvidenceError(f"{path}: {error}") from error
+    if not (path.parent / profile.trust_config).is_file():
+        raise EvidenceError(
+            f"{path} names its trust configuration {profile.trust_config}, which is not beside it; fetch it too"
+        )
+    return profile
 
 
 def check_delivery(result: bytes, bundle: bytes, job: Job, board: BoardInfo, profile_path: Path) -> Result:

@@ -96,9 +96,7 @@ def read_profile(path: Path) -> LabProfile:
     except EvidenceError as error:
         raise EvidenceError(f"{path}: {error}") from error
     if not (path.parent / profile.trust_config).is_file():
-        raise EvidenceError(
-            f"{path} names its trust configuration {profile.trust_config}, which is not beside it; fetch it too"
-        )
+        raise EvidenceError(f"{path} names its trust configuration {profile.trust_config}, not found beside it; fetch it too")
     return profile
 
 

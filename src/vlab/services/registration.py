@@ -19,7 +19,7 @@ from vlab.settings import checkout
 
 DEADLINE_S = 180.0
 
-_REGISTERED_FROM = ("prefect.yaml", "flows/*.py", "tasks/*.py", "blocks/*.py", "targets/*/*.toml", "src/vlab/records.py")
+_REGISTERED_FROM = ("prefect.yaml", "flows/*.py", "tasks/*.py", "blocks/*.py", "targets/*/*.toml", "src/vlab/records/*.py")
 """Everything in the checkout that shows in Prefect: deployments, forms, blocks."""
 
 

@@ -1,0 +1,80 @@
+"""The frozen values that pass between steps, machines and files.
+
+A record is either valid or cannot be built. Times are integers in nanoseconds (`_ns`), sizes in bytes (`_bytes`), digests
+lowercase hex SHA-256 of stored bytes. `to_json` gives the canonical bytes (RFC 8785): the same record, the same bytes.
+
+Modules: `base` (what every record is made of), `artifacts` (compiled), `results` (measured), `evidence` (verified and pinned),
+`requests` (asked for and reported). Import the names from here.
+"""
+
+from vlab.records.artifacts import (
+    ArtifactManifest,
+    CompileOptions,
+    Kernel,
+    ModelFormat,
+    ModelRef,
+    Numerics,
+    TensorSpec,
+    Toolchain,
+)
+from vlab.records.base import AssetRef, FileRef, Name, Record, Sha256, TargetName, UtcTime, digest_file, request_id_of, utc_now
+from vlab.records.evidence import Anchor, ChainPin, Evidence, Identity, Inclusion, LabProfile, LogHead
+from vlab.records.requests import PENDING, BoardOutcome, Job, JobOutcome, Report, Request
+from vlab.records.results import (
+    LONGEST_NS,
+    Board,
+    BoardInfo,
+    Environment,
+    Latency,
+    Measurement,
+    Percentile,
+    Plan,
+    Quality,
+    Result,
+    Warmup,
+)
+
+__all__ = [
+    "LONGEST_NS",
+    "PENDING",
+    "Anchor",
+    "ArtifactManifest",
+    "AssetRef",
+    "Board",
+    "BoardInfo",
+    "BoardOutcome",
+    "ChainPin",
+    "CompileOptions",
+    "Environment",
+    "Evidence",
+    "FileRef",
+    "Identity",
+    "Inclusion",
+    "Job",
+    "JobOutcome",
+    "Kernel",
+    "LabProfile",
+    "Latency",
+    "LogHead",
+    "Measurement",
+    "ModelFormat",
+    "ModelRef",
+    "Name",
+    "Numerics",
+    "Percentile",
+    "Plan",
+    "Quality",
+    "Record",
+    "Report",
+    "Request",
+    "Result",
+    "Sha256",
+    "TargetName",
+    "TensorSpec",
+    "Toolchain",
+    "UtcTime",
+    "Warmup",
+    "digest_file",
+    "request_id_of",
+    "utc_now",
+]

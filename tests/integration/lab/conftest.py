@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,20 @@ class LabUnderTest:
         if check and done.returncode:
             pytest.fail(f"vlab {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+    def spools(self, partner: str) -> set[Path]:
+        """The jobs that a partner's worker has seen."""
+        return set((self.home / "partners" / partner / "spool").glob("*"))
+
+    def wait_until_measuring(self, partner: str, known: set[Path], timeout_s: float = 180) -> Path:
+        """The spool of a job that is being measured: everything is fetched, nothing is signed yet."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for spool in self.spools(partner) - known:
+                if (spool / "work").is_dir():
+                    return spool
+            time.sleep(0.02)
+        pytest.fail("no measurement started in time")
 
     def json(self, *args: str | Path, check: bool = True) -> Any:
         """Run the command line with --json and parse what it prints."""

@@ -1,8 +1,8 @@
 """A service dies while a run is at work: what was measured is kept, the user is told, and `vlab resume` finishes it."""
 
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from vlab.services.layout import Layout
 from vlab.services.parts import Service
 from vlab.settings import Settings
 
+# A background job of a shell ignores the interrupt, and so would what it starts.
+COMMAND = "import signal, vlab.cli; signal.signal(signal.SIGINT, signal.default_int_handler); vlab.cli.main()"
 TARGET, PARTNER, BOARD = "host/x86_64", "partner-b", "x86-0"
 
 
@@ -24,24 +26,10 @@ def service(lab: LabUnderTest, part: Callable[[Layout], Service]) -> Service:
 
 def start_benchmark(lab: LabUnderTest, out: Path) -> subprocess.Popen[str]:
     """A benchmark on one board, on its way."""
-    words = [sys.executable, "-m", "vlab", "benchmark", str(DIGITS), "--target", TARGET, "--plan", "smoke", "--out", str(out)]
-    return subprocess.Popen(words, env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until_measuring(lab: LabUnderTest, known: set[Path], timeout_s: float = 120) -> Path:
-    """The spool of the job that is being measured: everything is fetched, nothing is signed yet."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        for spool in spools(lab) - known:
-            if (spool / "work").is_dir():
-                return spool
-        time.sleep(0.02)
-    pytest.fail("no measurement started in time")
-
-
-def spools(lab: LabUnderTest) -> set[Path]:
-    """The jobs that the partner's worker has seen."""
-    return set((lab.home / "partners" / PARTNER / "spool").glob("*"))
+    words = ["benchmark", str(DIGITS), "--target", TARGET, "--plan", "smoke", "--out", str(out)]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words], env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(lab: LabUnderTest, request_id: str, out: Path) -> Path:
@@ -70,9 +58,9 @@ def test_dead_service_leaves_the_measurement_in_the_spool(
     lab: LabUnderTest, tmp_path: Path, part: Callable[[Layout], Service]
 ) -> None:
     """The run ends as unfinished and names the dead service; resuming signs and delivers the very same measurement."""
-    known = spools(lab)
+    known = lab.spools(PARTNER)
     running = start_benchmark(lab, tmp_path)
-    spool = wait_until_measuring(lab, known)
+    spool = lab.wait_until_measuring(PARTNER, known)
     service(lab, part).daemon.stop(5)
     _, said = running.communicate(timeout=240)
     measured = (spool / "result.json").read_bytes()
@@ -87,10 +75,10 @@ def test_dead_service_leaves_the_measurement_in_the_spool(
 
 def test_dead_chain_leaves_the_anchor_pending(lab: LabUnderTest, tmp_path: Path) -> None:
     """Everything but the anchor is done, and resuming anchors without measuring again."""
-    known = spools(lab)
+    known = lab.spools(PARTNER)
     service(lab, parts.chain).daemon.stop(5)
     running = start_benchmark(lab, tmp_path)
-    spool = wait_until_measuring(lab, known)
+    spool = lab.wait_until_measuring(PARTNER, known)
     _, said = running.communicate(timeout=240)
     measured = (spool / "result.json").read_bytes()
 
@@ -102,10 +90,10 @@ def test_dead_chain_leaves_the_anchor_pending(lab: LabUnderTest, tmp_path: Path)
 
 def test_interrupted_command_leaves_the_run_going(lab: LabUnderTest, tmp_path: Path) -> None:
     """Ctrl-C stops the command, not the run, and says how to take its evidence."""
-    known = spools(lab)
+    known = lab.spools(PARTNER)
     running = start_benchmark(lab, tmp_path)
-    wait_until_measuring(lab, known)
-    running.send_signal(2)
+    lab.wait_until_measuring(PARTNER, known)
+    running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
 
     assert 130 == running.returncode

@@ -6,9 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.integration.lab.conftest import DIGITS, DIGITS_TEST, LabUnderTest
 from vlab import verifying
@@ -25,14 +23,6 @@ def layout_of(lab: LabUnderTest) -> Layout:
 def names(lab: LabUnderTest, what: str) -> set[str]:
     """Names of everything of one kind that Prefect knows."""
     return {found["name"] for found in probes.ask(f"{layout_of(lab).prefect_url}/api/{what}/filter", {})}
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> None:
-    """Fail where something does not become true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_everything_runs_and_is_registered(lab: LabUnderTest) -> None:
@@ -132,9 +122,9 @@ def test_a_lab_that_was_killed_comes_back(lab: LabUnderTest, tmp_path: Path) -> 
         "--out",
         tmp_path,
     ]
+    known = lab.spools("partner-a")
     client = subprocess.Popen([sys.executable, "-m", "vlab", *map(str, words)], env=lab.env, stderr=subprocess.DEVNULL)
-    leases = lab.home / "prefect" / "concurrency_leases"
-    wait_for(lambda: [lease for lease in leases.glob("*.json") if lease.name != "expirations.json"], 180)
+    lab.wait_until_measuring("partner-a", known)
     for pid in [pid for service in services for pid in service.daemon.members()]:
         os.kill(pid, signal.SIGKILL)
     client.kill()

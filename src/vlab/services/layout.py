@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ class Layout:
     port_base: int
     instance: str
     """Random id of this lab: part of its ledger's origin, so that no two labs share one."""
+    anvil: bool
+    """Whether its chain is anvil's: so where anvil was on PATH when the lab first started, and from then on."""
 
     @classmethod
     def of(cls, settings: Settings, *, create: bool = False) -> "Layout":
@@ -46,10 +49,11 @@ class Layout:
                     f"the lab in {settings.home} has its ports from {known['port_base']}, and VLAB_PORT_BASE says "
                     f"{settings.port_base}; its certificates name the port, so unset it, or set VLAB_HOME to a new lab"
                 )
-            return cls(settings.home, known["port_base"], known["instance"])
-        fresh = cls(settings.home, settings.port_base, secrets.token_hex(8))
+            return cls(settings.home, known["port_base"], known["instance"], known["anvil"])
+        fresh = cls(settings.home, settings.port_base, secrets.token_hex(8), shutil.which("anvil") is not None)
         if create:
-            write_whole(file, json.dumps({"port_base": fresh.port_base, "instance": fresh.instance}).encode())
+            settled = {"port_base": fresh.port_base, "instance": fresh.instance, "anvil": fresh.anvil}
+            write_whole(file, json.dumps(settled).encode())
         return fresh
 
     @property

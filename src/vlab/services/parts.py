@@ -145,6 +145,8 @@ def chain(layout: Layout) -> Service:
     words = ["-m", "vlab.devchain", "--state", str(layout.home / "chain"), "--port", _port(layout.chain_url)]
     if layout.key_file.exists():
         words += ["--fund", "0x" + json.loads(layout.key_file.read_bytes())["address"].removeprefix("0x")]
+    if layout.anvil:
+        words.append("--anvil")
     return Service(
         name="chain",
         address=layout.chain_url,

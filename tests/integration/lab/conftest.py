@@ -27,11 +27,20 @@ class LabUnderTest:
 
     home: Path
     port_base: int
+    anvil: bool = False
+    """Whether it may find anvil; without, the chain is the built-in one wherever the tests run."""
 
     @property
     def env(self) -> dict[str, str]:
         """What the command line needs to find this lab."""
-        return {**os.environ, "VLAB_HOME": str(self.home), "VLAB_PORT_BASE": str(self.port_base), "COLUMNS": "80"}
+        folders = os.environ["PATH"].split(os.pathsep)
+        path = os.pathsep.join(folder for folder in folders if self.anvil or not (Path(folder) / "anvil").exists())
+        return os.environ | {
+            "VLAB_HOME": str(self.home),
+            "VLAB_PORT_BASE": str(self.port_base),
+            "COLUMNS": "80",
+            "PATH": path,
+        }
 
     def vlab(self, *args: str | Path, check: bool = True, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """Run the command line; with `check`, anything but exit code 0 fails the test with what it printed."""

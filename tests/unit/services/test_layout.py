@@ -53,7 +53,7 @@ def test_every_board_is_of_a_known_target_and_partner() -> None:
 
 def test_a_worker_knows_only_its_partners_directory(tmp_path: Path) -> None:
     """Nothing in a partner's environment names the lab's own state, and foreign settings do not reach it."""
-    layout = Layout(tmp_path, 5200, "0" * 16)
+    layout = Layout(tmp_path, 5200, "0" * 16, anvil=False)
     environment = parts.worker(layout, "partner-a").daemon.environment
 
     assert str(tmp_path / "partners" / "partner-a") == environment["VLAB_HOME"]
@@ -75,7 +75,7 @@ def test_the_users_own_settings_do_not_reach_the_lab(tmp_path: Path, monkeypatch
 
 def test_everything_listens_on_loopback(tmp_path: Path) -> None:
     """No server of a local lab is told to listen anywhere else."""
-    for server in parts.servers(Layout(tmp_path, 5200, "0" * 16)):
+    for server in parts.servers(Layout(tmp_path, 5200, "0" * 16, anvil=False)):
         assert server.address.startswith("http://127.0.0.1:")
         hosts = [word for before, word in itertools.pairwise(server.daemon.argv) if before == "--host"]
         assert hosts in (["127.0.0.1"], [])

@@ -5,9 +5,12 @@ from hashlib import sha256
 from vlab.records import (
     ArtifactManifest,
     BoardInfo,
+    ChainPin,
     CompileOptions,
     Environment,
     FileRef,
+    Identity,
+    LabProfile,
     Latency,
     Measurement,
     ModelFormat,
@@ -100,4 +103,15 @@ RESULT = Result(
     ),
     started_on="2026-01-01T00:00:00Z",
     finished_on="2026-01-01T00:00:09Z",
+)
+PROFILE = LabProfile(
+    name="lab",
+    trust="embedded",
+    trust_config="trust.json",
+    lab_identity=Identity(san="spiffe://vlab.local/lab", issuer="http://127.0.0.1:1"),
+    worker_identities={},
+    ledger_origin="vlab.local/0",
+    chain=ChainPin(rpc_url="http://127.0.0.1:1", chain_id=31415, contract="0x" + 40 * "0", code_sha256=64 * "0"),
+    prefect_api_url="http://127.0.0.1:1/api",
+    tracking_url="http://127.0.0.1:1",
 )

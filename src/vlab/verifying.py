@@ -75,29 +75,29 @@ def verify_evidence(data: bytes, profile_path: Path, *, offline: bool = False, p
 
     Raises:
         TransientError: the chain does not answer; nothing can be said about the anchor.
-        EvidenceError: the lab profile itself is unreadable.
+        EvidenceError: the lab profile itself is unreadable, or its trust configuration is missing.
     """
     profile = read_profile(profile_path)
-    return _Verifier(profile, profile_path.parent / profile.trust_config, offline=offline, production=production).run(data)
+    trust_config = profile_path.parent / profile.trust_config
+    if not trust_config.is_file():
+        raise EvidenceError(f"{profile_path} needs its trust configuration {profile.trust_config} beside it; fetch it too")
+    return _Verifier(profile, trust_config, offline=offline, production=production).run(data)
 
 
 def read_profile(path: Path) -> LabProfile:
     """The lab profile in a file.
 
     Raises:
-        EvidenceError: there is no such file, it is not a lab profile, or its trust configuration is not beside it.
+        EvidenceError: there is no such file, or it is not a lab profile.
     """
     try:
-        profile = LabProfile.from_json(path.read_bytes())
+        return LabProfile.from_json(path.read_bytes())
     except OSError as error:
         raise EvidenceError(
             f"no lab profile at {path} ({error.strerror}); name the lab's with --profile, or start a local lab with: vlab up"
         ) from error
     except EvidenceError as error:
         raise EvidenceError(f"{path}: {error}") from error
-    if not (path.parent / profile.trust_config).is_file():
-        raise EvidenceError(f"{path} names its trust configuration {profile.trust_config}, not found beside it; fetch it too")
-    return profile
 
 
 def check_delivery(result: bytes, bundle: bytes, job: Job, board: BoardInfo, profile_path: Path) -> Result:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
+from tests.samples import PROFILE
 from vlab.client import Lab
 from vlab.errors import ServiceDownError
-from vlab.records import ChainPin, Identity, LabProfile
 
 
 def test_a_lab_that_is_down_is_named_and_nobody_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,17 +16,7 @@ def test_a_lab_that_is_down_is_named_and_nobody_else_is_told(tmp_path: Path, mon
     monkeypatch.setenv("DO_NOT_TRACK", "")
     monkeypatch.delenv("DO_NOT_TRACK")
     address = f"http://127.0.0.1:{free_port()}/api"
-    profile = LabProfile(
-        name="lab",
-        trust="embedded",
-        trust_config="trust.json",
-        lab_identity=Identity(san="spiffe://vlab.local/lab", issuer="http://127.0.0.1:1"),
-        worker_identities={},
-        ledger_origin="vlab.local/0",
-        chain=ChainPin(rpc_url="http://127.0.0.1:1", chain_id=31415, contract="0x" + 40 * "0", code_sha256=64 * "0"),
-        prefect_api_url=address,
-        tracking_url="http://127.0.0.1:1",
-    )
+    profile = PROFILE.model_copy(update={"prefect_api_url": address})
     (tmp_path / "lab.json").write_bytes(profile.to_json())
 
     with pytest.raises(ServiceDownError, match=address):

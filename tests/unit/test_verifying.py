@@ -1,8 +1,10 @@
 """Checks on a result that need neither signatures nor a chain."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.samples import RESULT
+from tests.samples import PROFILE, RESULT
 from vlab import verifying
 from vlab.errors import EvidenceError
 from vlab.records import Result
@@ -33,3 +35,19 @@ def test_a_result_that_contradicts_itself_is_refused(emulated: bool, emulator: s
     """An emulated figure stated as hardware, and the other way round."""
     with pytest.raises(EvidenceError, match=reason):
         verifying.check_emulation(result(emulated=emulated, emulator=emulator))
+
+
+def test_a_missing_trust_configuration_is_not_taken_for_wrong_evidence(tmp_path: Path) -> None:
+    """The verifier's own set-up is at fault, and the message says which file to fetch."""
+    (tmp_path / "lab.json").write_bytes(PROFILE.to_json())
+
+    with pytest.raises(EvidenceError, match=r"lab\.json needs its trust configuration trust\.json"):
+        verifying.verify_evidence(b"{}", tmp_path / "lab.json")
+
+
+def test_a_wrong_profile_is_named(tmp_path: Path) -> None:
+    """The profile's path stands in the message, not the evidence's."""
+    (tmp_path / "lab.json").write_text("{}")
+
+    with pytest.raises(EvidenceError, match=r"lab\.json: .*LabProfile"):
+        verifying.verify_evidence(b"{}", tmp_path / "lab.json")

@@ -90,21 +90,34 @@ class Daemon:
         return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:]) or "  | (its log is empty)"
 
 
+PORT_GRACE_S = 1.0
+"""A process that ends is gone from the list of processes a moment before its port is free."""
+
+
 def refuse_taken_port(port: int, service: str) -> None:
     """Check that nobody else listens on a loopback port.
 
     Raises:
         RefusedError: somebody does; names the port, the service and what to set.
     """
+    deadline = time.monotonic() + PORT_GRACE_S
+    while (taken := _bind_error(port)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if taken:
+        raise RefusedError(
+            f"port {port}, which {service} needs, is used by another program; stop it, or set up this lab on "
+            "other ports: VLAB_PORT_BASE=5200 vlab up (a lab that already has its ports needs a new VLAB_HOME as well)"
+        ) from taken
+
+
+def _bind_error(port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise RefusedError(
-                f"port {port}, which {service} needs, is used by another program; stop it, or set up this lab on "
-                "other ports: VLAB_PORT_BASE=5200 vlab up (a lab that already has its ports needs a new VLAB_HOME as well)"
-            ) from error
+            return error
+    return None
 
 
 def _start_time(pid: int) -> str | None:

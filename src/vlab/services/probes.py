@@ -1,12 +1,16 @@
 """Whether a service answers, asked with plain HTTP: loading its client library would take longer than the answer."""
 
 import json
+import time
 import urllib.request
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
 
+from vlab.errors import ServiceDownError
+
 PROBE_TIMEOUT_S = 5.0
+PATIENCE_S = 20.0
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 
@@ -64,13 +68,13 @@ def crash_lost_runs(prefect_url: str, why: str) -> int:
     """Mark the runs whose processes are known to be gone as crashed; returns how many.
 
     Raises:
-        OSError: the server does not answer.
+        ServiceDownError: the server does not answer.
     """
     gone = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}, "limit": 200}
-    runs = ask(f"{prefect_url}/api/flow_runs/filter", gone)
+    runs = _insist(f"{prefect_url}/api/flow_runs/filter", gone)
     for run in runs:
         state = {"state": {"type": "CRASHED", "name": "Crashed", "message": why}, "force": True}
-        ask(f"{prefect_url}/api/flow_runs/{run['id']}/set_state", state)
+        _insist(f"{prefect_url}/api/flow_runs/{run['id']}/set_state", state)
     return len(runs)
 
 
@@ -78,11 +82,23 @@ def free_boards(prefect_url: str) -> None:
     """Give back every slot of every limit: for a lab none of whose workers lives, so that nobody can hold one.
 
     Raises:
-        OSError: the server does not answer.
+        ServiceDownError: the server does not answer.
     """
-    for limit in ask(f"{prefect_url}/api/v2/concurrency_limits/filter", {}):
+    for limit in _insist(f"{prefect_url}/api/v2/concurrency_limits/filter", {}):
         if limit["active_slots"]:
-            ask(f"{prefect_url}/api/v2/concurrency_limits/{limit['id']}", {"active_slots": 0}, method="PATCH")
+            _insist(f"{prefect_url}/api/v2/concurrency_limits/{limit['id']}", {"active_slots": 0}, method="PATCH")
+
+
+def _insist(url: str, body: Any, *, method: str | None = None) -> Any:
+    """Ask until there is an answer: a server that has just come up is busy with itself, and its database locked."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask(url, body, method=method)
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline:
+                raise ServiceDownError("Prefect", url, error) from error
+            time.sleep(0.5)
 
 
 def _answers(url: str, body: Any = None) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tvm
 
 from vlab.compiling.lowering import Lowered, symbol
-from vlab.compiling.schedule import as_int
+from vlab.compiling.schedule.registers import as_int
 from vlab.errors import CompileError
 
 _ALIGNMENT = 16

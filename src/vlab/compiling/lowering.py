@@ -8,7 +8,8 @@ import numpy as np
 import tvm
 from tvm import relax, s_tir, tirx
 
-from vlab.compiling.schedule import Registers, as_int, schedule_module
+from vlab.compiling.schedule import Registers, schedule_module
+from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel
 from vlab.targets import Target
 

@@ -88,6 +88,7 @@ def _compiling_sha256(harness: Harness) -> str:
     """Digest over the compile stage's own sources, what it shares for its check, and the harness, by name and content."""
     stage = Path(__file__).parent
     digest = sha256()
-    for path in [*sorted(stage.glob("*.py")), *(stage.parent / name for name in _CHECK), harness.source]:
-        digest.update(f"{digest_file(path)}  {path.name}\n".encode())
+    for path in [*sorted(stage.rglob("*.py")), *(stage.parent / name for name in _CHECK), harness.source]:
+        name = path.relative_to(stage) if path.is_relative_to(stage) else path.name
+        digest.update(f"{digest_file(path)}  {name}\n".encode())
     return digest.hexdigest()

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlab.compiling.schedule import Registers, pick_tiles
+from vlab.compiling.schedule import Registers
+from vlab.compiling.schedule.tiling import pick_tiles
 
 sizes = st.integers(1, 512)
 

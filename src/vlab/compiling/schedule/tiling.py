@@ -1,20 +1,16 @@
-"""The schedule: one fixed rule of register tiling for every kernel with one reduction, no tuning.
+"""One fixed rule of register tiling for every kernel with one reduction.
 
 Convolution, depthwise convolution, matrix product, pooling and mean over NHWC data with HWIO weights all become: tiles of
 output channels outermost, then rows and tiles of the width, then the reduction, innermost as many sums as stay in registers.
-A kernel the rule does not fit keeps its plain loops and is reported with the reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import tirx
 from tvm.s_tir import Schedule
 
-from vlab.compiling.foreign import said
-from vlab.records import Kernel
+from vlab.compiling.schedule.registers import Registers, as_int
 
 _SPATIAL, _REDUCE = 0, 2
 """Kinds of block iterators (tirx.IterVar)."""
@@ -22,39 +18,6 @@ _SERIAL = 0
 """Kind of a loop that is neither vectorised nor unrolled yet (tirx.ForKind)."""
 _LARGEST_WINDOW = 5
 """Reductions no longer than this in any direction are windows of depthwise kernels, and are unrolled."""
-
-
-@dataclass(frozen=True)
-class Registers:
-    """What the schedule knows about a CPU."""
-
-    lanes: int
-    """float32 values in a vector; 1 without vectors."""
-    accumulators: int
-    """Vector registers to keep sums in."""
-
-
-def schedule_module(module: Any, registers: Registers) -> tuple[Any, tuple[Kernel, ...]]:
-    """Schedule every kernel of a Relax module.
-
-    Returns:
-        The module with scheduled kernels, and for each kernel, sorted by name, whether the rule applied.
-    """
-    functions, report = {}, []
-    for variable, function in module.functions.items():
-        functions[variable] = function
-        if not isinstance(function, tirx.PrimFunc):
-            continue
-        try:
-            scheduled = _Rule(function, registers).apply().without_attr("global_symbol")
-        except (RuntimeError, ValueError, TypeError) as error:  # what TVM's bindings raise where a primitive does not apply
-            report.append(Kernel(name=variable.name_hint, scheduled=False, reason=said(error)))
-            continue
-        for key in function.attrs.keys():  # noqa: SIM118 - a TVM map iterates over items
-            scheduled = scheduled.with_attr(key, function.attrs[key])
-        functions[variable] = scheduled
-        report.append(Kernel(name=variable.name_hint, scheduled=True))
-    return tvm.IRModule(functions, attrs=module.attrs), tuple(sorted(report, key=lambda kernel: kernel.name))
 
 
 def pick_tiles(channels: int, width: int, registers: Registers) -> tuple[int, int]:
@@ -84,7 +47,7 @@ def pick_tiles(channels: int, width: int, registers: Registers) -> tuple[int, in
     return best
 
 
-class _Rule:
+class Rule:
     """The rule at work on one kernel."""
 
     def __init__(self, function: Any, registers: Registers) -> None:
@@ -200,11 +163,6 @@ class _Rule:
                 self.schedule.vectorize(inner)
             except RuntimeError:  # the loop carries a dependence: it stays serial
                 continue
-
-
-def as_int(value: Any) -> int:
-    """A constant of TVM's as a Python integer."""
-    return int(getattr(value, "value", value))
 
 
 def _shape(region: Any) -> list[int]:

@@ -1,0 +1,1 @@
+"""How fast, how small and how exact what VLab compiles is; `python -m benchmarks.compile` measures all of it."""

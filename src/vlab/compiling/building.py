@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ _log = logging.getLogger(__name__)
 
 _KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER)
 """Files of an artifact; the sources are for readers."""
+
+
+Work = Callable[[Order, Path, float, int], Product]
+"""Carries out an order in a directory within seconds and bytes; raises what the compile is refused with."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def compile_model(
     probe_inputs: Path | None = None,
     timeout_s: float = 600,
     memory_bytes: int = 8 * 2**30,
+    work: Work | None = None,
 ) -> Compiled:
     """Compile a model for a target, or take the artifact from the cache.
 
@@ -70,6 +76,7 @@ def compile_model(
             it. Not part of the cache's key.
         timeout_s: limit for the compile; waiting for another process that compiles the same does not count.
         memory_bytes: limit on the compiler process's address space.
+        work: carries out the order in place of a new process, for who compiles a thousand models and isolates them himself.
 
     Raises:
         ModelError: the model cannot be read or compiled.
@@ -97,18 +104,18 @@ def compile_model(
                 options=options,
                 probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
             )
-            entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes)
+            entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes, work or _work)
     return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, time.monotonic_ns() - started)
 
 
 def _build(
-    store: Cache, key: str, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int
+    store: Cache, key: str, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int, work: Work
 ) -> Entry:
     from vlab.compiling import checking  # here, so that asking what a model is stays light
 
     with store.building(key) as scratch:
         try:
-            product = _work(order, scratch, _left(deadline), memory_bytes)
+            product = work(order, scratch, _left(deadline), memory_bytes)
             executable = linking.link(scratch, order.target.compiler, harness, timeout_s=_left(deadline))
             numerics = checking.check(executable, order.target, product, timeout_s=_left(deadline))
         except processes.LimitError as error:
@@ -151,9 +158,19 @@ def _work(order: Order, directory: Path, timeout_s: float, memory_bytes: int) ->
         raise CompileError(_ending(done, memory_bytes)) from error
     if response.failure is not None:
         _log.debug("the compile worker's standard error: %s", done.stderr)
+    return taken(response)
+
+
+def taken(response: Response) -> Product:
+    """What a worker made.
+
+    Raises:
+        RefusedError: as the worker says.
+    """
+    if response.failure is not None:
         raise getattr(errors, response.failure.kind)(response.failure.message)
     if response.product is None:
-        raise CompileError(_ending(done, memory_bytes))
+        raise CompileError("the compile worker answered nothing")
     return response.product
 
 

@@ -23,22 +23,24 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Carry out the order in the directory that is the only argument."""
+    """Carry out the order in the directory that is the only argument, and write the response beside it."""
     directory = Path(sys.argv[1])
+    (directory / exchange.RESPONSE).write_bytes(carry_out(directory).to_json())
+
+
+def carry_out(directory: Path) -> Response:
+    """Do what the order in a directory says."""
     try:
         order = Order.from_json((directory / exchange.REQUEST).read_bytes())
-        response = Response(product=_compile(order, directory))
+        return Response(product=_compile(order, directory))
     except VlabError as error:
         kind = type(error).__name__ if hasattr(errors, type(error).__name__) else CompileError.__name__
-        response = Response(failure=Failure(kind=kind, message=str(error)))
+        return Response(failure=Failure(kind=kind, message=str(error)))
     except MemoryError:
-        response = Response(
-            failure=Failure(kind=CompileError.__name__, message="the compile process ran out of its memory limit")
-        )
+        return Response(failure=Failure(kind=CompileError.__name__, message="the compile process ran out of its memory limit"))
     except Exception as error:  # noqa: BLE001 - what TVM raises has no common class; the caller gets one line of it
-        response = Response(failure=Failure(kind=CompileError.__name__, message=f"the compiler failed: {said(error)}"))
         print(error, file=sys.stderr)
-    (directory / exchange.RESPONSE).write_bytes(response.to_json())
+        return Response(failure=Failure(kind=CompileError.__name__, message=f"the compiler failed: {said(error)}"))
 
 
 def _compile(order: Order, directory: Path) -> Product:

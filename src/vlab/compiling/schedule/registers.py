@@ -1,4 +1,4 @@
-"""What the schedule knows about a CPU."""
+"""What the schedule knows about a CPU, and what every rule shares."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,15 @@ class Registers:
     """float32 values in a vector; 1 without vectors."""
     accumulators: int
     """Vector registers to keep sums in."""
+
+
+class UnfitError(Exception):
+    """A rule does not fit a kernel; says why."""
+
+    def __init__(self, reason: str, partly: Any = None) -> None:
+        super().__init__(reason)
+        self.partly = partly
+        """The kernel as far as the rule did apply, where that is worth keeping."""
 
 
 def as_int(value: Any) -> int:

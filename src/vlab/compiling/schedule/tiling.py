@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule
 
-from vlab.compiling.schedule.registers import Registers, as_int
+from vlab.compiling.schedule.registers import Registers, UnfitError, as_int
 
 _SPATIAL, _REDUCE = 0, 2
 """Kinds of block iterators (tirx.IterVar)."""
@@ -47,7 +47,16 @@ def pick_tiles(channels: int, width: int, registers: Registers) -> tuple[int, in
     return best
 
 
-class Rule:
+def general(function: Any, registers: Registers) -> Any:
+    """Schedule a kernel.
+
+    Raises:
+        UnfitError: it has several reductions; carries the kernel with its elementwise loops vectorised.
+    """
+    return Tiling(function, registers).apply()
+
+
+class Tiling:
     """The rule at work on one kernel."""
 
     def __init__(self, function: Any, registers: Registers) -> None:
@@ -62,7 +71,12 @@ class Rule:
         if len(reductions) == 1:
             self._tile(reductions[0])
         self._vectorise_rest()
-        return self.schedule.mod["main"]
+        kernel = self.schedule.mod["main"]
+        if len(reductions) > 1:
+            raise UnfitError(
+                f"it has {len(reductions)} reductions and the rule tiles one; only what is elementwise is vectorised", kernel
+            )
+        return kernel
 
     def _blocks(self) -> list[Any]:
         return list(self.schedule.get_child_blocks(self.root))

@@ -15,9 +15,9 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from vlab import settings
 from vlab.errors import MissingToolError, TargetError
@@ -84,12 +84,32 @@ class Emulator(Tool):
     args: tuple[Word, ...] = Field(default=(), description="before the executable; selects the CPU")
 
 
+class Firmware(Record):
+    """A microcontroller: where its memories are, how large, and its clock. `docs/targets.md` has an example of each family."""
+
+    family: Literal["cortex-m", "riscv"] = Field(description="start, traps and timer: targets/harness/FAMILY.c")
+    flash_origin: int = Field(ge=0, lt=2**64, description="first address of what is not lost without power")
+    flash_bytes: int = Field(gt=0, lt=2**40)
+    ram_origin: int = Field(ge=0, lt=2**64)
+    ram_bytes: int = Field(gt=0, lt=2**40)
+    stack_bytes: int = Field(ge=512, lt=2**32, multiple_of=16, description="part of the RAM")
+    timer_hz: int = Field(ge=1000, le=10**10, description="SysTick on its processor clock, or mtime")
+    timer_address: int | None = Field(default=None, ge=0, lt=2**64, description="of mtime on RISC-V; Cortex-M has one place")
+
+    @model_validator(mode="after")
+    def _timer_is_known(self) -> Self:
+        if (self.timer_address is None) == (self.family == "riscv"):
+            raise ValueError("timer_address is the address of mtime: expected for riscv, and for no other family")
+        return self
+
+
 class Target(Record):
-    """A kind of board."""
+    """A kind of board: one that runs Linux, or a microcontroller that runs nothing but the model."""
 
     name: TargetName
     description: str = Field(min_length=1)
-    machine: Word = Field(description="what `uname -m` says on such a board")
+    machine: Word | None = Field(default=None, description="what `uname -m` says on such a board; absent without Linux")
+    firmware: Firmware | None = Field(default=None, description="the microcontroller; absent with Linux")
     isa: str = Field(min_length=1, description="instruction set that the kernels may use")
     cpu_features: tuple[Word, ...] = Field(
         default=(), description="names a board's /proc/cpuinfo must list, for features beyond those of every such machine"
@@ -100,6 +120,12 @@ class Target(Record):
     emit: Llvm | None = Field(default=None, description="target machine code is emitted for, where it differs")
     compiler: Compiler
     emulator: Emulator | None = Field(default=None, description="absent where the target only runs natively")
+
+    @model_validator(mode="after")
+    def _linux_or_not(self) -> Self:
+        if (self.machine is None) == (self.firmware is None):
+            raise ValueError("expected either machine, for a board with Linux, or [firmware], for a microcontroller")
+        return self
 
     @property
     def native(self) -> bool:
@@ -129,6 +155,8 @@ class Target(Record):
             MissingToolError: the emulator is not installed; names the command that installs it.
         """
         words = [str(executable), *map(str, args)]
+        if self.firmware and self.emulator:
+            return [self.emulator.find(), *self.emulator.args, *options, *_booting(words)]
         if self.native:
             if options:
                 raise TargetError(
@@ -144,11 +172,27 @@ class Target(Record):
         return [feature for feature in self.cpu_features if feature not in have]
 
     def _refusal(self) -> str:
+        if self.machine is None:
+            return f"{self.name} is a microcontroller without emulator, and nothing else can run it; add [emulator] to its file"
         if platform.machine() != self.machine or sys.platform != "linux":
             got = f"this machine is {platform.machine()} ({sys.platform})"
             return f"{self.name} runs only on {self.machine} Linux and {got}; choose another board or another target"
         missing = " ".join(self._missing_features())
         return f"{self.name} needs {self.isa}, and this machine's CPU lacks: {missing}; choose another board or target"
+
+
+def _booting(words: Sequence[str]) -> list[str]:
+    """Options of a QEMU system emulator that boots an image and hands it arguments by semihosting.
+
+    Raises:
+        TargetError: a word holds a blank, where the image would cut it in two.
+    """
+    for word in words:
+        if re.search(r"\s", word):
+            raise TargetError(f"{word!r} holds a blank, expected none in paths for a microcontroller; use another directory")
+    given = ",".join(f"arg={word.replace(',', ',,')}" for word in ("model", *words[1:]))
+    quiet = ("-display", "none", "-monitor", "none", "-serial", "null", "-parallel", "null")
+    return [*quiet, "-semihosting-config", f"enable=on,target=native,{given}", "-kernel", words[0]]
 
 
 def load(name: str) -> Target:

@@ -9,7 +9,10 @@ from vlab import settings, targets
 from vlab.errors import MissingToolError, TargetError
 from vlab.targets import Target
 
-EXPECTED = ["arm/aarch64-linux", "host/x86_64", "riscv/rv64gc-linux", "riscv/rv64gcv-linux"]
+EXPECTED = [
+    *("arm/aarch64-linux", "arm/cortex-m4", "host/x86_64"),
+    *("riscv/rv32imafc", "riscv/rv64gc-linux", "riscv/rv64gcv-linux"),
+]
 TEXT = (settings.data_dir("targets") / "riscv" / "rv64gcv-linux.toml").read_text(encoding="utf-8")
 
 
@@ -29,7 +32,7 @@ def test_known_targets_are_sorted_by_name():
 
 def test_unknown_target_lists_the_known_ones():
     """Asking for a target that does not exist tells which do."""
-    with pytest.raises(TargetError, match=r"'riscv/rv128' is unknown; expected one of: arm/aarch64-linux, host/x86_64"):
+    with pytest.raises(TargetError, match=r"'riscv/rv128' is unknown; expected one of: arm/aarch64-linux, arm/cortex-m4"):
         targets.load("riscv/rv128")
 
 

@@ -86,7 +86,7 @@ def compile_model(
     """
     started = time.monotonic_ns()
     options = options or CompileOptions()
-    harness = Harness.linux()
+    harness = Harness.of(target)
     reference = inspect_model(model)
     sources = toolchain.sources(target.compiler, harness)
     key = _Key(model=reference, target_sha256=target.digest(), options=options, sources=sources).digest()
@@ -116,7 +116,7 @@ def _build(
     with store.building(key) as scratch:
         try:
             product = work(order, scratch, _left(deadline), memory_bytes)
-            executable = linking.link(scratch, order.target.compiler, harness, timeout_s=_left(deadline))
+            executable = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
             numerics = checking.check(executable, order.target, product, timeout_s=_left(deadline))
         except processes.LimitError as error:
             raise CompileError(

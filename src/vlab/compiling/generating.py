@@ -36,7 +36,7 @@ int aot_run(void *const *inputs, void **outputs);
 """
 
 WEIGHTS = """\
-.section .rodata
+.section .weights,"a"
 .global aot_weights
 .balign 64
 aot_weights:

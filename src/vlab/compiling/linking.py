@@ -1,17 +1,22 @@
-"""Objects, C and weights → one static executable, with no trace of where it was linked."""
+"""Objects, C and weights → one static executable or firmware image, with no trace of where it was linked."""
 
 from pathlib import Path
 
+import numpy as np
+
 from vlab import processes
 from vlab.compiling import exchange
-from vlab.compiling.toolchain import Harness
+from vlab.compiling.exchange import Product
+from vlab.compiling.toolchain import LINKER_SCRIPT, Harness
 from vlab.errors import CompileError
-from vlab.targets import Compiler
+from vlab.targets import Firmware, Target
 
 EXECUTABLE = "model"
+_INPUT_ALIGNMENT = 16
+"""Of each input in a microcontroller's memory, as targets/harness/firmware.c lays them out."""
 
 
-def link(directory: Path, compiler: Compiler, harness: Harness, *, timeout_s: float) -> Path:
+def link(directory: Path, target: Target, harness: Harness, product: Product, *, timeout_s: float) -> Path:
     """Link what the worker wrote into a directory with the harness.
 
     Returns:
@@ -21,15 +26,17 @@ def link(directory: Path, compiler: Compiler, harness: Harness, *, timeout_s: fl
         CompileError: the compiler refused; with its last words.
         MissingToolError: the compiler is not installed.
     """
+    compiler = target.compiler
     argv = [
         compiler.find(),
         *compiler.flags,
-        f"-ffile-prefix-map={harness.source.parent}=harness",
+        f"-ffile-prefix-map={harness.directory}=harness",
         f"-ffile-prefix-map={directory}=.",
         "-Wl,--build-id=none",
         "-s",
         "-I.",
-        str(harness.source),
+        *(_firmware_options(target.firmware, harness, product) if target.firmware else ()),
+        *(str(harness.directory / name) for name in harness.sources),
         exchange.SOURCE,
         exchange.ASSEMBLY,
         exchange.KERNELS,
@@ -43,3 +50,31 @@ def link(directory: Path, compiler: Compiler, harness: Harness, *, timeout_s: fl
             raise CompileError("the model has an operator that TVM compiles to threads, which are not on the board; replace it")
         raise CompileError(f"{compiler.program} could not link the executable: {done.last_words}")
     return directory / EXECUTABLE
+
+
+def _firmware_options(firmware: Firmware, harness: Harness, product: Product) -> tuple[str, ...]:
+    """For an image that starts by itself, with a section of its own for everything whose size is reported."""
+    sizes = [int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize for spec in product.inputs]
+    defined = {
+        "TIMER_HZ": firmware.timer_hz,
+        "INPUT_COUNT": len(product.inputs),
+        "OUTPUT_COUNT": len(product.outputs),
+        "INPUTS_BYTES": sum(-(-size // _INPUT_ALIGNMENT) * _INPUT_ALIGNMENT for size in sizes),
+        **({"TIMER_ADDRESS": firmware.timer_address} if firmware.timer_address is not None else {}),
+    }
+    symbols = {
+        "flash_origin": firmware.flash_origin,
+        "ram_origin": firmware.ram_origin,
+        "stack_bytes": firmware.stack_bytes,
+    }
+    return (
+        "-nostartfiles",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-fno-asynchronous-unwind-tables",
+        f"-T{harness.directory / LINKER_SCRIPT}",
+        "-Wl,--gc-sections",
+        "-Wl,--no-check-sections",  # what does not fit is told by section, and not by the linker
+        *(f"-D{name}={value}" for name, value in defined.items()),
+        *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
+    )

@@ -1,6 +1,8 @@
 """Everything besides model, target and options that the bytes of an artifact depend on."""
 
 import importlib.metadata
+import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -9,9 +11,10 @@ from pathlib import Path
 from vlab import processes, settings
 from vlab.errors import CompileError, MissingToolError
 from vlab.records import Record, Sha256, digest_file
-from vlab.targets import Compiler
+from vlab.targets import Compiler, Target
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
+LINKER_SCRIPT = "firmware.ld"
 _CHECK = ("datasets.py", "numerics.py", "reference.py")
 """Modules of the package that decide on which inputs, against what and how closely an artifact is checked."""
 
@@ -29,19 +32,33 @@ class Sources(Record):
 class Harness:
     """The C program that the kernels are linked into."""
 
-    source: Path
+    directory: Path
+    sources: tuple[str, ...]
+    """Files to compile."""
+    others: tuple[str, ...]
+    """Headers and linker script."""
 
     @classmethod
-    def linux(cls) -> "Harness":
-        """The harness for Linux boards.
+    def of(cls, target: Target) -> "Harness":
+        """The harness for Linux boards, or for microcontrollers of the target's family.
 
         Raises:
-            CompileError: the file is not there.
+            CompileError: a file is not there.
         """
-        source = settings.data_dir("targets") / "harness" / "linux.c"
-        if not source.is_file():
-            raise CompileError(f"{source} is missing, and without the harness nothing can be linked; install vlab again")
-        return cls(source)
+        directory = settings.data_dir("targets") / "harness"
+        if target.firmware is None:
+            harness = cls(directory, ("linux.c",), ())
+        else:
+            harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), ("board.h", LINKER_SCRIPT))
+        for path in harness.files:
+            if not path.is_file():
+                raise CompileError(f"{path} is missing, and without the harness nothing can be linked; install vlab again")
+        return harness
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of it."""
+        return tuple(self.directory / name for name in (*self.sources, *self.others))
 
 
 def sources(compiler: Compiler, harness: Harness) -> Sources:
@@ -54,7 +71,7 @@ def sources(compiler: Compiler, harness: Harness) -> Sources:
     return Sources(
         packages=_packages(),
         cc=_first_line(cc),
-        libc_sha256=_libc(cc, compiler.install_command),
+        libc_sha256=_libc(cc, compiler.flags, compiler.install_command),
         compiling_sha256=_compiling_sha256(harness),
     )
 
@@ -75,20 +92,21 @@ def _first_line(cc: str) -> str:
 
 
 @cache
-def _libc(cc: str, install_command: str) -> str:
-    """Digest of the C library that is linked in; its version is not that of the compiler."""
-    done = processes.run_limited([cc, "-print-file-name=libc.a"], timeout_s=30, env={"LC_ALL": "C"})
-    path = Path(done.stdout.decode(errors="replace").strip())
-    if not path.is_file():
+def _libc(cc: str, flags: tuple[str, ...], install_command: str) -> str:
+    """Digest of the static libraries that are linked in, which have other versions than the compiler: the linker names them."""
+    ask = [cc, *flags, "-nostartfiles", "-x", "c", os.devnull, "-lm", "-o", os.devnull, "-Wl,--verbose"]
+    done = processes.run_limited(ask, timeout_s=30, env={"LC_ALL": "C"})
+    opened = re.findall(r"^attempt to open (\S+\.a) succeeded$", done.stdout.decode(errors="replace"), re.MULTILINE)
+    if done.returncode or not opened:
         raise MissingToolError(f"{cc} has no static C library; install it with: {install_command}")
-    return digest_file(path)
+    return sha256("".join(digest_file(Path(path)) for path in dict.fromkeys(opened)).encode()).hexdigest()
 
 
 def _compiling_sha256(harness: Harness) -> str:
     """Digest over the compile stage's own sources, what it shares for its check, and the harness, by name and content."""
     stage = Path(__file__).parent
     digest = sha256()
-    for path in [*sorted(stage.rglob("*.py")), *(stage.parent / name for name in _CHECK), harness.source]:
+    for path in [*sorted(stage.rglob("*.py")), *(stage.parent / name for name in _CHECK), *harness.files]:
         name = path.relative_to(stage) if path.is_relative_to(stage) else path.name
         digest.update(f"{digest_file(path)}  {name}\n".encode())
     return digest.hexdigest()

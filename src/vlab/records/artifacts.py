@@ -47,7 +47,7 @@ class Toolchain(Record):
     tvm_ffi: str
     llvm: str
     cc: str = Field(description="first line of the C compiler's --version")
-    libc_sha256: Sha256 | None = Field(default=None, description="digest of the static C library that was linked in")
+    libc_sha256: Sha256 | None = Field(default=None, description="digest of the static C libraries that were linked in")
     compiling_sha256: Sha256 = Field(description="digest of VLab's own compile stage: schedule, code generator, harness")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax, s_tir, tirx
 
+from vlab.compiling import approximating
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel
@@ -34,6 +35,7 @@ class Lowered:
 
 def lower(module: Any, target: Target) -> Lowered:
     """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers."""
+    approximating.register()
     machine = tvm.target.Target(target.lower.options())
     module = _fold(module)
     with machine, tvm.transform.PassContext(opt_level=3):

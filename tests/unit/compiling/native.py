@@ -1,0 +1,69 @@
+"""Models compiled for this machine and called in this process, through the compile stage's own lowering and generated C."""
+
+import ctypes
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from vlab.compiling import generating, importing, lowering
+from vlab.records import Kernel
+from vlab.targets import Compiler, Llvm, Target
+
+Array = np.ndarray[Any, Any]
+
+
+def x86_64(mcpu: str, lanes: int, accumulators: int) -> Target:
+    """A level of x86-64 with as many lanes as a test wants."""
+    return Target(
+        name="host/x86_64",
+        description="for a test",
+        machine="x86_64",
+        isa=mcpu,
+        lanes=lanes,
+        accumulators=accumulators,
+        lower=Llvm(mtriple="x86_64-linux-gnu", mcpu=mcpu),
+        compiler=Compiler(program="gcc", flags=("-O1", "-fPIC", "-shared"), packages=("gcc",)),
+    )
+
+
+AVX2 = x86_64("x86-64-v3", 8, 12)
+"""Vectors, and multiply-add with one rounding."""
+SCALAR = x86_64("x86-64-v2", 1, 8)
+"""One value at a time, and two roundings."""
+
+
+def run(model: Any, inputs: Sequence[Array], target: Target, directory: Path) -> tuple[list[Array], tuple[Kernel, ...]]:
+    """Outputs of an ONNX model's kernels, called in this process, and what the schedule said."""
+    imported = importing.import_onnx(model.SerializeToString(), {})
+    lowered = lowering.lower(imported.module, target)
+    generated = generating.generate(lowered)
+    directory.mkdir(exist_ok=True)
+    lowering.emit_object(lowered, target).write_to_file(str(directory / "kernels.o"), "o")
+    (directory / "model.c").write_text(generated.source)
+    (directory / "aot.h").write_text(generating.HEADER)
+    (directory / "weights.S").write_text(generating.WEIGHTS)
+    (directory / "weights.bin").write_bytes(generated.weights)
+    argv = [target.compiler.find(), *target.compiler.flags, "-I.", "model.c", "weights.S", "kernels.o", "-lm", "-o", "model.so"]
+    subprocess.run(argv, check=True, cwd=directory)
+    library = ctypes.CDLL(str(directory / "model.so"))
+    columns = [np.ascontiguousarray(array) for array in inputs]
+    pointers = (ctypes.c_void_p * len(columns))(*[column.ctypes.data for column in columns])
+    answers = (ctypes.c_void_p * len(generated.outputs))()
+    if failed := library.aot_run(pointers, answers):
+        raise RuntimeError(f"kernel call {failed} failed")
+    outputs = []
+    for tensor, address in zip(generated.outputs, answers, strict=True):
+        content = ctypes.string_at(address, tensor.size_bytes)
+        outputs.append(np.frombuffer(content, tensor.dtype).reshape(tensor.shape))
+    return outputs, lowered.report
+
+
+def reference(model: Any, inputs: Sequence[Array]) -> list[Array]:
+    """What ONNX Runtime answers."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, inputs, strict=True))))

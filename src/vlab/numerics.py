@@ -7,13 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlab.records import Numerics
+from vlab.records import Numerics, OutputNumerics, TensorSpec
 
 RELATIVE_TOLERANCE = 1e-4
-"""Allowed error of a float output, relative to its largest reference value or to 1; about three times the largest one seen on
-correct fp32 models of 50 layers."""
+"""Allowed error of a float output, relative to the sample's largest reference value or to 1; about three times the largest one
+seen on correct fp32 models of 50 layers."""
+HALF_RELATIVE_TOLERANCE = 1e-2
+"""The same of float16: its unit roundoff is 4.9e-4, and every layer rounds again."""
+SMALL_OUTPUT_TOLERANCE = 1e-2
+"""Relative to the largest value in all samples of an output that is small throughout, where 1e-4 would let anything pass."""
+ROUNDING_FLOOR = 1e-7
+"""Absolute: what numbers near 1 leave in float32 when they cancel (unit roundoff 6e-8)."""
 WHOLE_NUMBER_TOLERANCE = 0.5
 """Whole numbers are equal or not."""
+QUANTISED_SHARE = 0.999
+"""Share of a quantised output's elements that must be within one step of the reference."""
+MOST_UNSETTLED = 0.01
+"""Share of elements that may be left out because the reference itself moves; see `compare`."""
 
 Array = npt.NDArray[Any]
 
@@ -23,14 +33,24 @@ class Deviation:
     """How far one output is from the reference's."""
 
     max_abs_err: float
+    """Of the sample that comes nearest to its tolerance."""
     tolerance: float
+    """Of the same sample."""
+    within: float
+    """Share of the elements within their sample's tolerance."""
+    required: float
+    """Share that must be."""
     same_specials: bool
     """Whether NaN and infinities stand where the reference has the same."""
+    same_top1: bool
+    """Whether the largest element is the reference's, as far as the tolerance tells them apart; asked of quantised outputs."""
+    unsettled: float
+    """Share of the elements that were left out because the reference itself moves."""
 
     @property
     def allowed(self) -> bool:
         """Whether the output agrees."""
-        return self.same_specials and self.max_abs_err <= self.tolerance
+        return self.same_specials and self.same_top1 and self.within >= self.required
 
 
 @dataclass(frozen=True)
@@ -46,49 +66,125 @@ class Comparison:
         return all(one.allowed for one in self.deviations)
 
 
-def compare(got: Sequence[Array], expected: Sequence[Array], *, reference: str) -> Comparison:
+def compare(
+    got: Sequence[Array],
+    expected: Sequence[Array],
+    *,
+    reference: str,
+    outputs: Sequence[TensorSpec] = (),
+    moved: Sequence[Sequence[Array]] = (),
+) -> Comparison:
     """Figures over all samples and outputs, and whether the outputs agree.
 
-    NaN agrees with NaN and an infinity with the same one; such elements count as 0 on both sides in the figures. The maximum
-    error and its tolerance are those of the output that comes nearest to its tolerance; top-1 is that of the first output.
+    What is allowed follows from the output. Floats: `RELATIVE_TOLERANCE` of the sample's largest value or of 1, less where an
+    output is small in all samples. Quantised outputs: one step for `QUANTISED_SHARE` of the elements, and the same top-1.
+    Other whole numbers and truth values: equal. NaN agrees with NaN and an infinity with the same one; such elements count as
+    0 on both sides in the figures. The maximum error and its tolerance are those of the output and sample that come nearest
+    to their tolerance; top-1 is that of the first output.
 
     Args:
         got: for each output of the model an array [N, ...], N at least 1.
         expected: the same of the reference runtime, of the same shapes.
         reference: name and version of the reference runtime.
+        outputs: names of the outputs, and which are quantised; by number and not quantised without.
+        moved: further answers of the reference, for inputs that differ by less than rounding does. An element where they
+            leave the tolerance is not compared: what it should be is not settled by the model.
 
     Raises:
         ValueError: the shapes differ.
     """
     if [array.shape for array in got] != [array.shape for array in expected]:
         raise ValueError(f"got shapes {[a.shape for a in got]}, the reference has {[a.shape for a in expected]}")
-    columns = [_deviation(ours, theirs) for ours, theirs in zip(got, expected, strict=True)]
+    specs = outputs or [TensorSpec(name=str(index), shape=a.shape[1:], dtype=str(a.dtype)) for index, a in enumerate(expected)]
+    columns = [
+        _deviation(ours, theirs, [answer[index] for answer in moved], spec.step)
+        for index, (ours, theirs, spec) in enumerate(zip(got, expected, specs, strict=True))
+    ]
     deviations = tuple(deviation for _, _, deviation in columns)
-    worst = max(deviations, key=lambda one: one.max_abs_err / one.tolerance)
+    worst = max(deviations, key=lambda one: (one.required - one.within, one.max_abs_err / one.tolerance))
     ours = np.concatenate([column.ravel() for column, _, _ in columns])
     theirs = np.concatenate([column.ravel() for _, column, _ in columns])
-    norm = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
     first_ours, first_theirs, _ = columns[0]
     numerics = Numerics(
         reference=reference,
         inputs=len(got[0]),
         max_abs_err=worst.max_abs_err,
         tolerance=worst.tolerance,
+        within=worst.within,
+        required=worst.required,
         rmse=float(np.sqrt(np.mean((ours - theirs) ** 2))),
-        cosine=min(1.0, float(ours @ theirs) / norm) if norm else float(not ours.any() and not theirs.any()),
-        top1_agreement=float(np.mean(first_ours.argmax(axis=1) == first_theirs.argmax(axis=1))),
+        cosine=_cosine(ours, theirs),
+        top1_agreement=float(np.mean(_below_top(first_ours, first_theirs) == 0)),
+        outputs=tuple(
+            OutputNumerics(
+                name=spec.name,
+                max_abs_err=one.max_abs_err,
+                tolerance=one.tolerance,
+                within=one.within,
+                required=one.required,
+                unsettled=one.unsettled,
+            )
+            for spec, one in zip(specs, deviations, strict=True)
+        ),
     )
     return Comparison(numerics, deviations)
 
 
-def _deviation(raw_ours: Array, raw_theirs: Array) -> tuple[Array, Array, Deviation]:
-    """Both sides as float64 [N, elements] with what is not finite as 0, and how far they are apart."""
-    ours = raw_ours.astype(np.float64).reshape(len(raw_ours), -1)
-    theirs = raw_theirs.astype(np.float64).reshape(len(raw_theirs), -1)
+def _deviation(
+    raw_ours: Array, raw_theirs: Array, moved: Sequence[Array], step: float | None
+) -> tuple[Array, Array, Deviation]:
+    """Both sides as float64 [N, elements] with what is not compared or not finite as 0, and how far they are apart."""
+    ours, theirs = _flat(raw_ours), _flat(raw_theirs)
+    tolerance, required = _tolerance(theirs, raw_theirs.dtype, step)
+    settled = np.ones(theirs.shape, bool)
+    with np.errstate(invalid="ignore"):  # of infinities, which are looked at by themselves
+        for other in map(_flat, moved):
+            settled &= (np.abs(other - theirs) <= tolerance) | (other == theirs) | (np.isnan(other) & np.isnan(theirs))
     finite = np.isfinite(ours) & np.isfinite(theirs)
-    same_specials = np.array_equal(ours[~finite], theirs[~finite], equal_nan=True)
-    ours, theirs = np.where(finite, ours, 0.0), np.where(finite, theirs, 0.0)
-    error = float(np.abs(ours - theirs).max(initial=0.0))
-    largest = max(1.0, float(np.abs(theirs).max(initial=0.0)))
-    tolerance = RELATIVE_TOLERANCE * largest if raw_theirs.dtype.kind == "f" else WHOLE_NUMBER_TOLERANCE
-    return ours, theirs, Deviation(error, tolerance, same_specials)
+    special = ~finite & settled
+    same_specials = np.array_equal(ours[special], theirs[special], equal_nan=True)
+    compared = finite & settled
+    ours, theirs = np.where(compared, ours, 0.0), np.where(compared, theirs, 0.0)
+    errors = np.abs(ours - theirs)
+    of_sample = errors.max(axis=1, initial=0.0)
+    nearest = int(np.argmax(of_sample / tolerance[:, 0]))
+    deviation = Deviation(
+        max_abs_err=float(of_sample[nearest]),
+        tolerance=float(tolerance[nearest, 0]),
+        within=float(np.mean(errors <= tolerance)),
+        required=required,
+        same_specials=same_specials,
+        same_top1=step is None or bool((_below_top(ours, theirs) <= 2 * tolerance[:, 0]).all()),
+        unsettled=float(1 - np.mean(settled)),
+    )
+    return ours, theirs, deviation
+
+
+def _flat(array: Array) -> Array:
+    return array.astype(np.float64).reshape(len(array), -1)
+
+
+def _tolerance(theirs: Array, dtype: np.dtype[Any], step: float | None) -> tuple[Array, float]:
+    """Allowed error [N, 1] of each sample, and the share of elements it must hold for."""
+    ones = np.ones((len(theirs), 1))
+    if step is not None:
+        return ones * step * (1 + RELATIVE_TOLERANCE if dtype.kind == "f" else 1), QUANTISED_SHARE
+    if dtype.kind != "f":
+        return ones * WHOLE_NUMBER_TOLERANCE, 1.0
+    relative = HALF_RELATIVE_TOLERANCE if dtype.itemsize == 2 else RELATIVE_TOLERANCE
+    sizes = np.abs(np.where(np.isfinite(theirs), theirs, 0.0))
+    largest = sizes.max(axis=1, initial=0.0, keepdims=True)
+    small = np.clip(SMALL_OUTPUT_TOLERANCE * sizes.max(initial=0.0), ROUNDING_FLOOR, relative)
+    return np.maximum(relative * largest, small), 1.0
+
+
+def _below_top(ours: Array, theirs: Array) -> Array:
+    """By how much, for each sample, the reference's value at our largest element is below its own largest."""
+    rows = np.arange(len(ours))
+    difference: Array = theirs.max(axis=1) - theirs[rows, ours.argmax(axis=1)]
+    return difference
+
+
+def _cosine(ours: Array, theirs: Array) -> float:
+    norm = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return min(1.0, float(ours @ theirs) / norm) if norm else float(not ours.any() and not theirs.any())

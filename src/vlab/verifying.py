@@ -339,10 +339,10 @@ def check_verdict(result: Result) -> None:
             f"the verdict is valid with {len(measurement.samples_ns)} samples, the plan asks for {plan.samples_min_count}"
         )
     for what, numerics in (("artifact", result.manifest.numerics), ("board", measurement.numerics)):
-        if verdict is not Quality.invalid and numerics is not None and numerics.max_abs_err > numerics.tolerance:
+        if verdict is not Quality.invalid and numerics is not None and not numerics.holds:
             raise EvidenceError(
                 f"the verdict is {verdict}, and the outputs of the {what} are off by {numerics.max_abs_err}, "
-                f"expected at most {numerics.tolerance}"
+                f"expected at most {numerics.tolerance} for {numerics.required:.1%} of them"
             )
 
 

@@ -7,6 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from vlab.numerics import compare
+from vlab.records import TensorSpec
+
+
+def quantised(*shape: int, dtype: str = "int8", step: float = 1.0) -> TensorSpec:
+    """A quantised output."""
+    return TensorSpec(name="y", shape=shape, dtype=dtype, step=step)
 
 
 def test_equal_outputs_agree() -> None:
@@ -97,3 +103,83 @@ def test_other_shapes_are_refused() -> None:
     """Outputs of another model cannot be compared."""
     with pytest.raises(ValueError, match="shapes"):
         compare([np.zeros((2, 3))], [np.zeros((2, 4))], reference="r")
+
+
+def test_each_sample_has_its_own_tolerance() -> None:
+    """A sample of large values does not loosen what is asked of the others."""
+    theirs = np.array([[0.0, 1.0], [0.0, 1e6]])
+
+    assert compare([theirs + np.array([[0, 0], [50, 0]])], [theirs], reference="r").agrees
+    assert not compare([theirs + np.array([[0.01, 0], [0, 0]])], [theirs], reference="r").agrees
+
+
+def test_small_outputs_are_not_let_pass_as_zeros() -> None:
+    """Where all values are small, the tolerance is a hundredth of the largest and not 1e-4."""
+    theirs = np.array([[1e-5, -2e-5]])
+
+    assert compare([theirs + 1e-7], [theirs], reference="r").agrees
+    assert not compare([np.zeros_like(theirs)], [theirs], reference="r").agrees
+
+
+def test_half_precision_has_its_own_tolerance() -> None:
+    """A hundredth for float16, which rounds to a thousandth."""
+    theirs = np.array([[1.0, 0.5]], np.float16)
+
+    assert compare([theirs + np.float16(0.008)], [theirs], reference="r").agrees
+    assert not compare([theirs + np.float16(0.02)], [theirs], reference="r").agrees
+
+
+@pytest.mark.parametrize(
+    ("off_by_one", "off_by_two", "agrees"), [(2000, 0, True), (0, 2, True), (0, 3, False), (1997, 3, False)]
+)
+def test_quantised_outputs_may_be_one_step_off(off_by_one: int, off_by_two: int, agrees: bool) -> None:
+    """One step is allowed everywhere, more for one element in a thousand."""
+    theirs = np.zeros((1, 2000), np.int8)
+    ours = theirs.copy()
+    ours[0, :off_by_one] += 1
+    ours[0, off_by_one : off_by_one + off_by_two] += 2
+    compared = compare([ours], [theirs], reference="r", outputs=[quantised(2000)])
+
+    assert agrees == compared.agrees == compared.numerics.holds
+    assert pytest.approx(1 - off_by_two / 2000) == compared.numerics.within
+
+
+def test_quantised_outputs_given_as_floats_are_measured_in_steps() -> None:
+    """A step of a tenth is a tenth."""
+    theirs = np.array([[0.1, 0.2, 12.7]], np.float32)
+    spec = quantised(3, dtype="float32", step=0.1)
+
+    assert compare([theirs + np.float32(0.1)], [theirs], reference="r", outputs=[spec]).agrees
+    assert not compare([theirs + np.float32(0.2)], [theirs], reference="r", outputs=[spec]).agrees
+
+
+def test_a_quantised_output_keeps_its_top1() -> None:
+    """The share that may be off must not choose another class; a tie or a near one may be resolved either way."""
+    theirs = np.zeros((1, 2000), np.int8)
+    theirs[0, 0] = 100
+    flipped, near = theirs.copy(), theirs.copy()
+    flipped[0, 1] = 120
+    near[0, 0], near[0, 1] = 99, 99
+    compared = compare([flipped], [theirs], reference="r", outputs=[quantised(2000)])
+
+    assert [(True, False)] == [(one.within >= one.required, one.same_top1) for one in compared.deviations]
+    assert not compared.agrees
+    assert compare([near], [theirs], reference="r", outputs=[quantised(2000)]).deviations[0].same_top1
+
+
+def test_small_whole_numbers_that_are_not_quantised_are_equal() -> None:
+    """A class number in an int8 is not a quantised value."""
+    theirs = np.array([[3, 4]], np.int8)
+
+    assert not compare([theirs + np.int8(1)], [theirs], reference="r").agrees
+
+
+def test_what_the_reference_does_not_settle_is_left_out() -> None:
+    """An element that jumps when the inputs are rounded is not compared, and counted; the others are."""
+    theirs, moved = np.array([[1, 2, 3, 4]], np.int64), np.array([[1, 9, 3, 4]], np.int64)
+    ours, wrong = np.array([[1, 7, 3, 4]], np.int64), np.array([[1, 7, 3, 5]], np.int64)
+    compared = compare([ours], [theirs], reference="r", moved=[[moved]])
+
+    assert (True, 0.25) == (compared.agrees, compared.deviations[0].unsettled)
+    assert not compare([wrong], [theirs], reference="r", moved=[[moved]]).agrees
+    assert not compare([ours], [theirs], reference="r").agrees

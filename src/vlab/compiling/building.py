@@ -211,5 +211,6 @@ def _manifest(order: Order, sources: Sources, product: Product, numerics: Numeri
         workspace_bytes=product.workspace_bytes,
         weights_bytes=product.weights_bytes,
         artifact_bytes=(artifact / linking.EXECUTABLE).stat().st_size,
+        notices=product.notices,
         numerics=numerics,
     )

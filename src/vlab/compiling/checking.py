@@ -1,52 +1,52 @@
-"""The reference check: on which inputs, and whether the outputs agree. Without it no artifact exists."""
+"""The reference check: whether an executable's outputs agree. Without it no artifact exists."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vlab import processes, reference
+import numpy as np
+
+from vlab import processes
 from vlab.compiling import exchange
 from vlab.compiling.exchange import Product
-from vlab.datasets import Array, columns, load_dataset, read_rows
-from vlab.errors import CompileError, MeasureError, ModelError
-from vlab.numerics import Comparison, Deviation, compare
-from vlab.records import Numerics, TensorSpec
+from vlab.datasets import Array, read_rows
+from vlab.errors import CompileError, MeasureError
+from vlab.numerics import MOST_UNSETTLED, Comparison, Deviation, compare
+from vlab.records import CheckCase, Numerics, TensorSpec
 from vlab.targets import Target
 
-_MOST_SAMPLES = 32
-_RANDOM_SAMPLES = 8
-_MOST_OPERATIONS = 2_000_000_000
-"""Of a whole probe: an emulator runs some ten million a second where it emulates vectors."""
+
+class DifferenceError(CompileError):
+    """The executable runs, and its outputs differ from the reference runtime's."""
 
 
-def probe(specs: Sequence[TensorSpec], path: Path | None, *, operations: int) -> list[Array]:
-    """Inputs for the check: at most 32 real samples, or 8 random ones; fewer of a model with many operations.
+@dataclass(frozen=True)
+class Answers:
+    """Outputs over all cases, one after the other: for each output of the model [N, ...]."""
 
-    Args:
-        specs: the model's inputs.
-        path: a data set; random without.
-        operations: of one inference. The count follows from it and not from a clock, so that it is the same everywhere.
+    got: Sequence[Array]
+    expected: Sequence[Array]
+    """Of the reference runtime."""
+    moved: Sequence[Sequence[Array]] = ()
+    """Of the reference runtime for inputs that were rounded, each time otherwise."""
 
-    Returns:
-        For each input [N, ...shape of the input], N at least 1.
-
-    Raises:
-        ModelError: the file cannot be read or its rows do not fit the inputs.
-    """
-    affordable = max(1, _MOST_OPERATIONS // max(1, operations))
-    if path is None:
-        return reference.random_rows(specs, min(_RANDOM_SAMPLES, affordable))
-    try:
-        inputs, _ = load_dataset(path)
-        return columns(inputs[: min(_MOST_SAMPLES, affordable)], specs)
-    except MeasureError as error:
-        raise ModelError(str(error)) from error
+    def compare(self, product: Product, rows: slice = slice(None)) -> Comparison:
+        """Compare some of the rows."""
+        return compare(
+            [array[rows] for array in self.got],
+            [array[rows] for array in self.expected],
+            reference=product.reference,
+            outputs=product.outputs,
+            moved=[[array[rows] for array in answer] for answer in self.moved],
+        )
 
 
 def check(executable: Path, target: Target, product: Product, *, timeout_s: float) -> Numerics:
     """Run the executable on the probe beside it and compare.
 
     Raises:
-        CompileError: it failed, or its outputs differ; with the figures.
+        DifferenceError: its outputs differ; with the figures.
+        CompileError: it failed, or the reference does not settle what the outputs are.
         MissingToolError: the emulator is not installed.
         TargetError: this machine cannot run the target's executables.
     """
@@ -61,32 +61,56 @@ def check(executable: Path, target: Target, product: Product, *, timeout_s: floa
         raise CompileError(
             f"the executable for {target.name} failed on the probe (status {done.returncode}): {done.last_words}"
         )
+    count = sum(case.inputs for case in product.cases)
     try:
-        got = read_rows(outputs, product.outputs, product.probe_count)
-        expected = read_rows(directory / exchange.REFERENCE, product.outputs, product.probe_count)
+        answers = Answers(
+            got=read_rows(outputs, product.outputs, count),
+            expected=read_rows(directory / exchange.REFERENCE, product.outputs, count),
+            moved=[read_rows(path, product.outputs, count) for path in sorted(directory.glob(exchange.MOVED.format("*")))],
+        )
     except MeasureError as error:
         raise CompileError(f"the outputs for {target.name} cannot be compared: {error}") from error
-    return agreed(compare(got, expected, reference=product.reference), product.outputs)
+    return agreed(answers, product)
 
 
-def agreed(comparison: Comparison, outputs: Sequence[TensorSpec]) -> Numerics:
-    """The figures of outputs that agree.
+def agreed(answers: Answers, product: Product) -> Numerics:
+    """The figures of outputs that agree on every case.
 
     Raises:
-        CompileError: an output differs by more than is allowed; with the figures.
+        DifferenceError: an output differs by more than is allowed; with the figures.
+        CompileError: the reference does not settle what the outputs are.
     """
-    figures = comparison.numerics
-    if not comparison.agrees:
-        pairs = zip(outputs, comparison.deviations, strict=True)
+    ends = np.cumsum([case.inputs for case in product.cases]).tolist()
+    places = [slice(end - case.inputs, end) for case, end in zip(product.cases, ends, strict=True)]
+    by_case = [answers.compare(product, place) for place in places]
+    ordinary = answers.compare(product, slice(0, sum(case.inputs for case in product.cases if not case.edge)))
+    everything = answers.compare(product)
+    figures = ordinary.numerics
+    if not everything.agrees:
+        wrong = [case.name for case, one in zip(product.cases, by_case, strict=True) if not one.agrees]
+        worst = everything if ordinary.agrees else ordinary
+        pairs = zip(product.outputs, worst.deviations, strict=True)
         told = "; ".join(_told(spec, deviation) for spec, deviation in pairs if not deviation.allowed)
-        raise CompileError(
-            f"the compiled model differs from {figures.reference} over {figures.inputs} inputs: {told}; top-1 agreement "
-            f"{figures.top1_agreement:.1%}. An operator of the model is compiled wrongly; replace operators one by one to find "
-            "which"
+        raise DifferenceError(
+            f"the compiled model differs from {product.reference} over {worst.numerics.inputs} inputs: {told}; top-1 agreement "
+            f"{worst.numerics.top1_agreement:.1%}; on: {', '.join(wrong)}"
         )
-    return figures
+    for output in figures.outputs:
+        if output.unsettled > MOST_UNSETTLED:
+            raise CompileError(
+                f"{output.unsettled:.1%} of output {output.name} changes when {product.reference} is given inputs that differ "
+                f"by rounding alone (expected at most {MOST_UNSETTLED:.0%}), so there is nothing to compare with; "
+                "look for random or chaotic operators in the model"
+            )
+    told_cases = (
+        CheckCase(name=case.name, inputs=case.inputs, max_abs_err=one.numerics.max_abs_err, tolerance=one.numerics.tolerance)
+        for case, one in zip(product.cases, by_case, strict=True)
+    )
+    return figures.model_copy(update={"cases": tuple(told_cases)})
 
 
 def _told(spec: TensorSpec, deviation: Deviation) -> str:
     specials = "" if deviation.same_specials else ", and infinities or NaN stand where the reference has other values"
-    return f"output {spec.name} by up to {deviation.max_abs_err:.3g} (allowed {deviation.tolerance:.3g}){specials}"
+    share = f" for {deviation.required:.1%} of the elements, got {deviation.within:.1%}" if deviation.required < 1 else ""
+    top1 = "" if deviation.same_top1 else ", and its largest element is another one"
+    return f"output {spec.name} by up to {deviation.max_abs_err:.3g} (allowed {deviation.tolerance:.3g}{share}){specials}{top1}"

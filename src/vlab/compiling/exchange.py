@@ -17,6 +17,8 @@ PROBE = "probe.bin"
 """Inputs of the reference check, raw: for each sample all inputs."""
 REFERENCE = "reference.bin"
 """Outputs of the reference runtime for the probe, likewise."""
+MOVED = "moved-{}.bin"
+"""The same for inputs that were rounded; once for each seed."""
 
 STAGE = "stage: "
 """Begins the lines of the worker's standard error that say what it is about to do."""
@@ -39,13 +41,21 @@ class Failure(Record):
     message: str
 
 
+class ProbeCase(Record):
+    """One kind of input in the probe."""
+
+    name: str
+    inputs: int = Field(ge=1)
+    edge: bool
+
+
 class Product(Record):
     """What the worker wrote, beside the files."""
 
     notices: tuple[str, ...] = Field(description="what the requester should know about how the model was taken")
     llvm: str
     reference: str = Field(description="reference runtime and version")
-    probe_count: int = Field(ge=1, description="samples in the probe")
+    cases: tuple[ProbeCase, ...] = Field(min_length=1, description="what the probe holds, in order")
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     kernels: tuple[Kernel, ...]

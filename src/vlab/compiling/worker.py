@@ -6,20 +6,28 @@ A process of its own keeps crashes and memory of the compiler away from the call
 """
 
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vlab import errors, reference
-from vlab.compiling import checking, exchange
-from vlab.compiling.exchange import Failure, Order, Product, Response
+from vlab.compiling import exchange, probing
+from vlab.compiling.exchange import Failure, Order, ProbeCase, Product, Response
 from vlab.compiling.foreign import said
-from vlab.datasets import write_rows
+from vlab.compiling.outlining import Outline, outline_model
+from vlab.compiling.probing import Case
+from vlab.datasets import Array, write_rows
 from vlab.errors import CompileError, ModelError, VlabError
 from vlab.records import ModelFormat, TensorSpec
+from vlab.reference import Loaded
 
 if TYPE_CHECKING:
     from vlab.compiling.generating import Tensor
+
+_ROUNDING_SEEDS = (1, 2)
 
 
 def main() -> None:
@@ -65,16 +73,18 @@ def _compile(order: Order, directory: Path) -> Product:
     (directory / exchange.HEADER).write_text(generating.HEADER, encoding="utf-8")
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
+    outline = outline_model(content, format_, order.options.shapes)
     inputs = _named(imported.inputs, generated.inputs)
-    outputs = _named(imported.outputs, generated.outputs)
+    outputs = tuple(
+        spec.model_copy(update={"step": outline.step(spec.name)}) for spec in _named(imported.outputs, generated.outputs)
+    )
 
     _stage("running the reference")
+    loaded = reference.load(content, format_, order.model.name)
     path = Path(order.probe_inputs) if order.probe_inputs else None
-    rows = checking.probe(inputs, path, operations=lowered.operations)
-    try:
-        answers = reference.load(content, format_, order.model.name).outputs(rows)
-    except ModelError as error:
-        raise CompileError(f"there is nothing to compare with: {error}") from error
+    cases = _answerable(loaded, inputs, outline, path, probing.cost(lowered.operations, order.target))
+    rows = [np.concatenate(parts) for parts in zip(*(case.columns for case in cases), strict=True)]
+    answers = _answers(loaded, rows)
     for spec, array in zip(outputs, answers, strict=True):
         if str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
             raise CompileError(
@@ -83,6 +93,9 @@ def _compile(order: Order, directory: Path) -> Product:
             )
     write_rows(rows, directory / exchange.PROBE)
     write_rows(answers, directory / exchange.REFERENCE)
+    for seed in _ROUNDING_SEEDS:
+        if rounded := probing.rounded(rows, seed):
+            write_rows(_answers(loaded, rounded), directory / exchange.MOVED.format(seed))
 
     from tvm.target.codegen import llvm_version_major
 
@@ -90,7 +103,7 @@ def _compile(order: Order, directory: Path) -> Product:
         notices=imported.notices,
         llvm=str(llvm_version_major()),
         reference=runtime,
-        probe_count=len(rows[0]),
+        cases=tuple(ProbeCase(name=case.name, inputs=len(case.columns[0]), edge=case.edge) for case in cases),
         inputs=inputs,
         outputs=outputs,
         kernels=lowered.report,
@@ -98,6 +111,25 @@ def _compile(order: Order, directory: Path) -> Product:
         workspace_bytes=generated.workspace_bytes,
         weights_bytes=len(generated.weights),
     )
+
+
+def _answerable(
+    loaded: Loaded, inputs: Sequence[TensorSpec], outline: Outline, path: Path | None, operations: int
+) -> list[Case]:
+    """The cases of the check, with the first magnitude of `large` that the reference computes without overflow."""
+    for magnitude in probing.LARGE:
+        cases = probing.cases(inputs, outline, path, operations=operations, magnitude=magnitude)
+        large = [case for case in cases if case.name.startswith("large")]
+        if all(np.isfinite(answer).all() for case in large for answer in _answers(loaded, case.columns)):
+            return cases
+    return probing.cases(inputs, outline, path, operations=operations)
+
+
+def _answers(loaded: Loaded, columns: Sequence[Array]) -> tuple[Array, ...]:
+    try:
+        return loaded.outputs(columns)
+    except ModelError as error:
+        raise CompileError(f"there is nothing to compare with: {error}") from error
 
 
 def _named(names: tuple[str, ...], tensors: "tuple[Tensor, ...]") -> tuple[TensorSpec, ...]:

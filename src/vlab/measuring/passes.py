@@ -1,7 +1,7 @@
 """All passes of a measurement, each in a process of its own so that none disturbs another."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from vlab.measuring import machine
 from vlab.measuring.counting import Counted, count
 from vlab.measuring.quality import Seen, judge
 from vlab.measuring.running import MemoryReport, Program
-from vlab.records import ArtifactManifest, Environment, Measurement, Numerics, Plan, digest_file
+from vlab.records import ArtifactManifest, Environment, Measurement, Numerics, Plan, TensorSpec, digest_file
 from vlab.targets import Target
 
 REPEATED_SAMPLES = 8
@@ -75,7 +75,7 @@ def measure(
     outputs = read_rows(raw, manifest.outputs, len(inputs))
     outputs_sha256 = digest_file(raw)
     outputs_repeat = _same_start(raw, program.infer(_FIRST_INPUTS, "outputs-again.bin"))
-    board_numerics, numerics_hold = _compare(outputs, reference)
+    board_numerics, numerics_hold = _compare(outputs, manifest.outputs, reference)
 
     begin("time")
     ticks = machine.cpu_ticks()
@@ -145,7 +145,7 @@ def _check_declaration(target: Target, *, emulated: bool) -> None:
         )
 
 
-def _compare(outputs: list[Array], reference: Reference | None) -> tuple[Numerics | None, bool]:
+def _compare(outputs: list[Array], specs: Sequence[TensorSpec], reference: Reference | None) -> tuple[Numerics | None, bool]:
     if reference is None:
         return None, True
     try:
@@ -154,7 +154,7 @@ def _compare(outputs: list[Array], reference: Reference | None) -> tuple[Numeric
         raise MeasureError(
             f"the reference outputs do not fit the artifact's ({error}); make them from the same model"
         ) from error
-    compared = numerics.compare(outputs, expected, reference=reference.runtime)
+    compared = numerics.compare(outputs, expected, reference=reference.runtime, outputs=specs)
     return compared.numerics, compared.agrees
 
 

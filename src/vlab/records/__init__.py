@@ -9,11 +9,13 @@ Modules: `base` (what every record is made of), `artifacts` (compiled), `results
 
 from vlab.records.artifacts import (
     ArtifactManifest,
+    CheckCase,
     CompileOptions,
     Kernel,
     ModelFormat,
     ModelRef,
     Numerics,
+    OutputNumerics,
     TensorSpec,
     Toolchain,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "BoardInfo",
     "BoardOutcome",
     "ChainPin",
+    "CheckCase",
     "CompileOptions",
     "Environment",
     "Evidence",
@@ -61,6 +64,7 @@ __all__ = [
     "ModelRef",
     "Name",
     "Numerics",
+    "OutputNumerics",
     "Percentile",
     "Plan",
     "Quality",

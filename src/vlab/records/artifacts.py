@@ -30,6 +30,9 @@ class TensorSpec(Record):
     name: str
     shape: tuple[int, ...]
     dtype: str = Field(description="numpy name, such as float32")
+    step: float | None = Field(
+        default=None, gt=0, description="of a quantised output: the difference between neighbouring values, 1 where it is whole"
+    )
 
 
 class Kernel(Record):
@@ -57,16 +60,49 @@ class CompileOptions(Record):
     shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict, description="shapes for inputs with free dimensions")
 
 
+class OutputNumerics(Record):
+    """One output against the reference runtime."""
+
+    name: str
+    max_abs_err: float = Field(ge=0, description="of the sample that comes nearest to its tolerance")
+    tolerance: float = Field(gt=0, description="largest error allowed in that sample")
+    within: float = Field(ge=0, le=1, description="share of the elements within the tolerance")
+    required: float = Field(ge=0.99, le=1, description="share that must be: 1, or less for quantised outputs")
+    unsettled: float = Field(
+        default=0.0, ge=0, le=1, description="share left out, because the reference itself moves when its input is rounded"
+    )
+
+
+class CheckCase(Record):
+    """One kind of input that an artifact was checked on."""
+
+    name: str = Field(description="such as `random, seed 1`, `zeros` or `large`")
+    inputs: int = Field(ge=1)
+    max_abs_err: float = Field(ge=0, description="of the output that comes nearest to its tolerance")
+    tolerance: float = Field(gt=0)
+
+
 class Numerics(Record):
     """An artifact's outputs against the reference runtime, over all compared elements."""
 
     reference: str = Field(description="runtime and version, such as onnxruntime 1.32.0")
-    inputs: int = Field(ge=1, description="number of compared inputs")
-    max_abs_err: float = Field(ge=0)
-    tolerance: float = Field(gt=0, description="largest max_abs_err allowed")
+    inputs: int = Field(ge=1, description="number of compared inputs, edge cases aside")
+    max_abs_err: float = Field(ge=0, description="of the output and sample that come nearest to their tolerance")
+    tolerance: float = Field(gt=0, description="allowed error of that output and sample")
+    within: float = Field(default=1.0, ge=0, le=1, description="share of that output's elements within the tolerance")
+    required: float = Field(default=1.0, ge=0.99, le=1, description="share that must be: 1, or less for quantised outputs")
     rmse: float = Field(ge=0)
     cosine: float
     top1_agreement: float = Field(ge=0, le=1)
+    outputs: tuple[OutputNumerics, ...] = Field(default=(), description="each output by itself")
+    cases: tuple[CheckCase, ...] = Field(
+        default=(), description="of the compile stage's check: every kind of input, edge cases too"
+    )
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figures are within what they themselves say is allowed."""
+        return self.within >= self.required and (self.required < 1 or self.max_abs_err <= self.tolerance)
 
 
 class ArtifactManifest(Record):
@@ -87,4 +123,5 @@ class ArtifactManifest(Record):
     workspace_bytes: int = Field(ge=0)
     weights_bytes: int = Field(ge=0)
     artifact_bytes: int = Field(gt=0, description="size of the executable")
+    notices: tuple[str, ...] = Field(default=(), description="what the requester should know about how the model was taken")
     numerics: Numerics = Field(description="the check against the reference runtime that let this artifact pass")

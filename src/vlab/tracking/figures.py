@@ -29,7 +29,7 @@ def metrics_of(result: Result) -> dict[str, float]:
     for name in ("arena_bytes", "workspace_bytes", "weights_bytes", "artifact_bytes"):
         figures[name] = getattr(manifest, name)
     if measurement.numerics is not None:
-        numerics = measurement.numerics.model_dump(exclude={"reference"})
+        numerics = measurement.numerics.model_dump(exclude={"reference", "outputs", "cases"})
         figures |= {f"numerics_{name}": value for name, value in numerics.items()}
     return {name: float(value) for name, value in figures.items() if value is not None}
 

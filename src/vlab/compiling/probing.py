@@ -1,0 +1,195 @@
+"""On which inputs an artifact is checked: real or random ones, and the edges of what a model may be given."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vlab.compiling.outlining import Outline
+from vlab.datasets import columns, load_dataset
+from vlab.errors import MeasureError, ModelError
+from vlab.records import TensorSpec
+from vlab.targets import Target
+
+Array = npt.NDArray[Any]
+
+LARGE = (1e6, 1e4, 1e2)
+"""Magnitudes of the case `large`, of which the first is taken that the reference runtime computes without overflow."""
+
+_MOST_SAMPLES = 32
+_SEEDS = (1, 2, 3)
+_RANDOM_SAMPLES = 12
+_MOST_OPERATIONS = 2_000_000_000
+"""Of all samples together: an emulator runs some ten million a second where it emulates vectors."""
+_SOFT_FLOAT_COST = 40
+"""Instructions of a float operation on a CPU without floating point (Cortex-M3 and rv32imac, DS-CNN)."""
+_ROUNDING = 2.0**-18
+"""Relative: some 30 units of float32 roundoff, what a few dozen layers may lose."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one kind."""
+
+    name: str
+    columns: tuple[Array, ...]
+    """For each input of the model [N, ...shape of the input], N at least 1."""
+    edge: bool = False
+    """Whether such inputs hardly occur, so that the figures of an artifact leave them out."""
+
+
+def cases(
+    specs: Sequence[TensorSpec], outline: Outline, path: Path | None, *, operations: int, magnitude: float | None = None
+) -> list[Case]:
+    """Inputs for the check, the same everywhere: how many follows from the operations and not from a clock.
+
+    At most 32 rows of a data set, or 12 random ones of 3 seeds; then `zeros`, `largest`, `smallest` and `ends` of what each
+    input may be (its table for indices, its type for quantised values, otherwise the range of the data set or of the model's
+    calibration, or -1 to 1), `large` and `denormals`. A third of what can be afforded goes to these edges.
+
+    Args:
+        specs: the model's inputs.
+        outline: the model's graph, for what the inputs may be.
+        path: a data set; random rows without.
+        operations: of one inference, see `cost`.
+        magnitude: of `large`; left out without.
+
+    Returns:
+        At least one case; edges last.
+
+    Raises:
+        ModelError: the file cannot be read or its rows do not fit the inputs.
+    """
+    affordable = max(1, _MOST_OPERATIONS // max(1, operations))
+    rows = _rows(specs, path)
+    inputs = [_Input.of(spec, outline, None if rows is None else rows[place]) for place, spec in enumerate(specs)]
+    edges = _edges(inputs, magnitude)[: affordable // 3]
+    left = affordable - len(edges)
+    if rows is not None:
+        return [Case("rows of the data set", tuple(column[: min(_MOST_SAMPLES, left)] for column in rows)), *edges]
+    count = min(_RANDOM_SAMPLES, left)
+    shares = {seed: count // len(_SEEDS) + (place < count % len(_SEEDS)) for place, seed in enumerate(_SEEDS)}
+    ordinary = [Case(f"random, seed {seed}", _random(inputs, seed, share)) for seed, share in shares.items() if share]
+    return [*ordinary, *edges]
+
+
+def cost(operations: int, target: Target) -> int:
+    """Operations of one inference, weighted by what floats cost on the target's emulator."""
+    abi = target.lower.mabi or ""
+    soft = target.lower.mfloat_abi == "soft" or abi in ("ilp32", "lp64")
+    return operations * _SOFT_FLOAT_COST if soft else operations
+
+
+def rounded(columns: Sequence[Array], seed: int) -> tuple[Array, ...] | None:
+    """The same inputs, each float value moved by about what rounding loses; None where there are no floats.
+
+    An answer of the reference that changes by this is no answer to hold a compiled model to.
+    """
+    if not any(column.dtype.kind == "f" for column in columns):
+        return None
+    random = np.random.default_rng(seed)
+    return tuple(
+        (column * (1 + _ROUNDING * random.choice((-1.0, 1.0), column.shape))).astype(column.dtype)
+        if column.dtype.kind == "f"
+        else column
+        for column in columns
+    )
+
+
+def _rows(specs: Sequence[TensorSpec], path: Path | None) -> list[Array] | None:
+    if path is None:
+        return None
+    try:
+        inputs, _ = load_dataset(path)
+        return columns(inputs, specs)
+    except MeasureError as error:
+        raise ModelError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What one input of the model may be given."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    low: float
+    high: float
+    zero: int
+    """What stands for zero."""
+    normal: bool
+    """Whether random values are normal rather than uniform from low to high."""
+
+    @classmethod
+    def of(cls, spec: TensorSpec, outline: Outline, rows: Array | None) -> "_Input":
+        dtype = np.dtype(spec.dtype)
+        quantised = outline.quantisation.get(spec.name)
+        zero = quantised.zero_point if quantised and dtype.kind in "iu" else 0
+        places = outline.index_range(spec.name) if dtype.kind in "iu" else None
+        calibrated = outline.value_range(spec.name) if dtype.kind == "f" else None
+        low: float
+        high: float
+        if places is not None:
+            low, high = 0, min(max(0, places - 1), int(np.iinfo(dtype).max))
+        elif dtype.kind in "iu" and dtype.itemsize == 1:
+            low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        elif rows is not None and np.isfinite(rows).all():
+            low, high = rows.min().item(), rows.max().item()
+        elif dtype.kind != "f":
+            low, high = 0, 1  # a mask, or small enough to be an index nobody told about
+        else:
+            low, high = calibrated or (-1.0, 1.0)
+        return cls(spec.shape, dtype, low, high, zero, dtype.kind == "f" and calibrated is None)
+
+    def sample(self, values: Any) -> Array:
+        """One sample of these values, [1, ...shape]."""
+        return np.broadcast_to(np.asarray(values), (1, *self.shape)).astype(self.dtype)
+
+
+def _random(inputs: Sequence[_Input], seed: int, count: int) -> tuple[Array, ...]:
+    random = np.random.default_rng(seed)
+    found = []
+    for one in inputs:
+        shape = (count, *one.shape)
+        values: Array
+        if one.normal:
+            values = random.standard_normal(shape)
+        elif one.dtype.kind == "f":
+            values = random.uniform(one.low, one.high, shape)
+        else:
+            values = random.integers(int(one.low), int(one.high), shape, endpoint=True)
+        found.append(values.astype(one.dtype))
+    return tuple(found)
+
+
+def _edges(inputs: Sequence[_Input], magnitude: float | None) -> list[Case]:
+    """One sample each, the most telling first."""
+    random = np.random.default_rng(_SEEDS[0])
+
+    def case(name: str, value: Callable[[_Input], Any]) -> Case:
+        return Case(name, tuple(one.sample(value(one)) for one in inputs), edge=True)
+
+    def signs(one: _Input) -> Array:
+        return random.choice((-1.0, 1.0), one.shape)
+
+    def large(one: _Input) -> Any:
+        if one.dtype.kind != "f":
+            return one.zero
+        most = float(np.finfo(one.dtype).max)
+        return np.clip(random.standard_normal(one.shape) * (magnitude or 0), -most, most)
+
+    found = [
+        case("zeros", lambda one: one.zero),
+        case("ends", lambda one: np.where(signs(one) > 0, one.high, one.low)),
+        case("largest", lambda one: one.high),
+        case("smallest", lambda one: one.low),
+    ]
+    if any(one.dtype.kind == "f" for one in inputs):
+        found.append(
+            case("denormals", lambda one: signs(one) * np.finfo(one.dtype).tiny / 4 if one.dtype.kind == "f" else one.zero)
+        )
+        if magnitude is not None:
+            found.insert(1, case(f"large, {magnitude:g}", large))
+    return found

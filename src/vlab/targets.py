@@ -241,7 +241,7 @@ def read(path: Path) -> Target:
 
 def _files() -> dict[str, Path]:
     folder = settings.data_dir("targets")
-    return {f"{path.parent.name}/{path.stem}": path for path in sorted(folder.glob("*/*.toml"))}
+    return dict(sorted((f"{path.parent.name}/{path.stem}", path) for path in folder.glob("*/*.toml")))
 
 
 def _cpu_features() -> frozenset[str]:

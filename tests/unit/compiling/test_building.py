@@ -30,9 +30,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", sorted(targets.known()))
-def test_a_small_cnn_compiles_and_agrees_for_every_target(save: Save, compile_for: Compile, name: str):
-    """For each target: an executable that agrees with the reference, every kernel scheduled, all files in the manifest."""
+@pytest.mark.parametrize("name", ["host/x86_64", "riscv/rv64gcv-linux", "arm/cortex-m4"])
+def test_a_small_cnn_compiles_and_agrees(save: Save, compile_for: Compile, name: str):
+    """For a PC, vectors and a microcontroller: an artifact that agrees, every kernel scheduled, all files in the manifest."""
     compiled = compile_for(save(small_cnn()), name)
     manifest = compiled.manifest
 

@@ -6,11 +6,10 @@ from typing import Any
 import onnx
 
 from vlab.compiling.foreign import said
+from vlab.compiling.importing.advice import advise
 from vlab.compiling.importing.imported import Imported, Shape
+from vlab.compiling.importing.rewriting import Refused, rewrite
 from vlab.errors import ModelError
-
-_DOMAINS = ("", "ai.onnx", "com.microsoft")
-"""Operator domains that the importer means when it looks an operator up by its bare name."""
 
 
 def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
@@ -24,16 +23,34 @@ def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
         ModelError: not valid ONNX, weights in other files, operators nobody can compile (all of them, with their nodes), free
             shapes, or an operator in a form that the importer does not know.
     """
+    from vlab.compiling.importing.converting import convert, takes
+
     model = _parse(content)
-    _refuse_unknown_operators(model)
     _refuse_external_data(model)
     inputs, notices = _fix_shapes(model, shapes)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
-    module = _run_importer(model)
+    rewritten = rewrite(model, takes)
+    module, refused = (None, rewritten.refused) if rewritten.refused else convert(rewritten)
+    if refused:
+        raise ModelError(_refusal(refused))
     return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices))
+
+
+def _refusal(refused: Sequence[Refused]) -> str:
+    """All that cannot be compiled in one message: operators by name with their nodes, the reason, and what to use instead."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for one in refused:
+        nodes.setdefault((one.operator, one.why), []).append(one.node)
+    told = []
+    for (operator, why), names in sorted(nodes.items()):
+        advice = advise(operator)
+        told.append(
+            f"{operator} (node {', '.join(dict.fromkeys(names))}){f': {why}' if why else ''}{f'; {advice}' if advice else ''}"
+        )
+    return f"the model has operators that cannot be compiled: {'. '.join(told)}"
 
 
 def _parse(content: bytes) -> Any:
@@ -56,21 +73,6 @@ def _graphs(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in [attribute.g, *attribute.graphs] if attribute.type in (5, 10) else []:
                 yield from _graphs(inner)
-
-
-def _refuse_unknown_operators(model: Any) -> None:
-    from tvm.relax.frontend.onnx import onnx_frontend
-
-    known = {"Constant", *onnx_frontend._get_convert_map()}  # noqa: SLF001 - the pinned TVM offers no other list
-    unknown: dict[str, list[str]] = {}
-    for graph in _graphs(model.graph):
-        for node in graph.node:
-            if node.op_type not in known or node.domain not in _DOMAINS:
-                operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-                unknown.setdefault(operator, []).append(node.name)
-    if unknown:
-        named = "; ".join(f"{operator} (node {', '.join(nodes)})" for operator, nodes in sorted(unknown.items()))
-        raise ModelError(f"the model has operators that cannot be compiled: {named}; express them by other operators")
 
 
 def _refuse_external_data(model: Any) -> None:
@@ -155,25 +157,3 @@ def _example(dimensions: list[int | str] | None) -> str:
         return "1,3,32,32"
     free = ["1" if place == 0 else "32" for place in range(len(dimensions))]
     return ",".join(free[place] if isinstance(extent, str) else str(extent) for place, extent in enumerate(dimensions))
-
-
-def _run_importer(model: Any) -> Any:
-    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
-
-    class NamingImporter(ONNXGraphImporter):  # type: ignore[misc]
-        """TVM's importer, whose errors name the node."""
-
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int) -> Any:
-            try:
-                return super()._convert_operator(op_name, inputs, attrs, opset)
-            except Exception as error:
-                node = attrs["tvm_custom"]["name"]
-                raise ModelError(f"operator {op_name} (node {node}) cannot be compiled in this form: {said(error)}") from error
-
-    opset = next((entry.version for entry in model.opset_import if entry.domain in _DOMAINS[:2]), 1)
-    try:
-        return NamingImporter(None, "float32").from_onnx(model.graph, opset)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"the model cannot be imported: {said(error)}") from error

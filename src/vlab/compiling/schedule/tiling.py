@@ -140,8 +140,9 @@ class Tiling:
         else:
             tail = schedule.cache_write(main, 0, "local")
         schedule.reverse_compute_at(tail, outer[-1])
-        if lanes > 1:
-            schedule.vectorize(schedule.get_loops(tail)[-1])
+        own = schedule.get_loops(tail)[len(outer) :]  # none where the tile is a single element: what is left is shared
+        if lanes > 1 and own:
+            schedule.vectorize(own[-1])
         if channel_tile > 1:
             (schedule.vectorize if lanes > 1 else schedule.unroll)(channel_inner)
         if width_tile > 1:

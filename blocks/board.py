@@ -20,6 +20,12 @@ class QemuUserTransport(BaseModel):
     kind: Literal["qemu-user"] = "qemu-user"
 
 
+class QemuSystemTransport(BaseModel):
+    """The worker's machine emulates a microcontroller with all its memory, which runs nothing but the model."""
+
+    kind: Literal["qemu-system"] = "qemu-system"
+
+
 class Board(Stored):
     """One physical or emulated board that a partner offers. Saved under the board's name."""
 
@@ -29,12 +35,12 @@ class Board(Stored):
     board: str = Field(description="unique name of the board; also names its concurrency limit, board-<name>")
     partner: str = Field(description="who owns it: picks the work pool and the worker's identity")
     target: str = Field(description="kind of board, as under targets/: riscv/rv64gc-linux")
-    transport: Annotated[LocalTransport | QemuUserTransport, Field(discriminator="kind")] = Field(
+    transport: Annotated[LocalTransport | QemuUserTransport | QemuSystemTransport, Field(discriminator="kind")] = Field(
         description="how the worker reaches it"
     )
 
     def get_board(self) -> records.Board:
         """The board as the library knows it."""
         kind = self.transport.kind
-        info = records.BoardInfo(name=self.board, partner=self.partner, target=self.target, emulated=kind == "qemu-user")
+        info = records.BoardInfo(name=self.board, partner=self.partner, target=self.target, emulated=kind != "local")
         return records.Board(info=info, transport=kind)

@@ -187,7 +187,7 @@ def _booting(words: Sequence[str]) -> list[str]:
     Raises:
         TargetError: a word holds a blank, where the image would cut it in two.
     """
-    for word in words:
+    for word in words[1:]:
         if re.search(r"\s", word):
             raise TargetError(f"{word!r} holds a blank, expected none in paths for a microcontroller; use another directory")
     given = ",".join(f"arg={word.replace(',', ',,')}" for word in ("model", *words[1:]))

@@ -44,7 +44,7 @@ def test_no_field_holds_a_secret(block: type[Stored]) -> None:
     assert all(name.endswith(("_file", "_url")) for name in risky)
 
 
-@pytest.mark.parametrize(("kind", "emulated"), [("local", False), ("qemu-user", True)])
+@pytest.mark.parametrize(("kind", "emulated"), [("local", False), ("qemu-user", True), ("qemu-system", True)])
 def test_board_becomes_a_record(kind: str, emulated: bool) -> None:
     """The transport decides whether a board counts as emulated."""
     block = Board.model_validate({"board": "b-0", "partner": "p", "target": "riscv/rv64gc-linux", "transport": {"kind": kind}})

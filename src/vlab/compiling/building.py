@@ -9,13 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlab import errors, processes
-from vlab.compiling import exchange, linking, toolchain
+from vlab.compiling import exchange, linking, memory, toolchain
 from vlab.compiling.cache import Cache, Entry
 from vlab.compiling.exchange import Order, Product, Response
 from vlab.compiling.models import inspect_model
 from vlab.compiling.toolchain import Harness, Sources
 from vlab.errors import CompileError, EvidenceError
-from vlab.records import ArtifactManifest, CompileOptions, FileRef, ModelRef, Numerics, Record, Sha256, Toolchain, digest_file
+from vlab.records import (
+    ArtifactManifest,
+    CompileOptions,
+    FileRef,
+    MemoryRegion,
+    ModelRef,
+    Numerics,
+    Record,
+    Sha256,
+    Toolchain,
+    digest_file,
+)
 from vlab.targets import Target
 
 _log = logging.getLogger(__name__)
@@ -116,8 +127,11 @@ def _build(
     with store.building(key) as scratch:
         try:
             product = work(order, scratch, _left(deadline), memory_bytes)
-            executable = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
-            numerics = checking.check(executable, order.target, product, timeout_s=_left(deadline))
+            linked = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
+            numerics = checking.check(linked.executable, order.target, product, timeout_s=_left(deadline))
+            stack_used = (
+                memory.stack_used(linked.executable, order.target, timeout_s=_left(deadline)) if linked.memory else None
+            )
         except processes.LimitError as error:
             raise CompileError(
                 f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
@@ -129,7 +143,7 @@ def _build(
         for name in _KEPT:
             (scratch / name).rename(artifact / name)
             (artifact / name).chmod(0o755 if name == linking.EXECUTABLE else 0o644)
-        return store.store(key, _manifest(order, sources, product, numerics, artifact), artifact)
+        return store.store(key, _manifest(order, sources, product, linked.memory, stack_used, numerics, artifact), artifact)
 
 
 def _left(deadline: float) -> float:
@@ -185,7 +199,15 @@ def _ending(done: processes.Finished, memory_bytes: int) -> str:
     )
 
 
-def _manifest(order: Order, sources: Sources, product: Product, numerics: Numerics, artifact: Path) -> ArtifactManifest:
+def _manifest(
+    order: Order,
+    sources: Sources,
+    product: Product,
+    regions: tuple[MemoryRegion, ...],
+    stack_used_bytes: int | None,
+    numerics: Numerics,
+    artifact: Path,
+) -> ArtifactManifest:
     files = [
         FileRef(name=path.name, sha256=digest_file(path), size_bytes=path.stat().st_size) for path in sorted(artifact.iterdir())
     ]
@@ -211,6 +233,8 @@ def _manifest(order: Order, sources: Sources, product: Product, numerics: Numeri
         workspace_bytes=product.workspace_bytes,
         weights_bytes=product.weights_bytes,
         artifact_bytes=(artifact / linking.EXECUTABLE).stat().st_size,
+        memory=regions,
+        stack_used_bytes=stack_used_bytes,
         notices=product.notices,
         numerics=numerics,
     )

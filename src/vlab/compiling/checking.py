@@ -52,7 +52,7 @@ def check(executable: Path, target: Target, product: Product, *, timeout_s: floa
     """
     directory = executable.parent
     outputs = directory / "outputs.bin"
-    argv = target.command(executable, ["infer", directory / exchange.PROBE, outputs])
+    argv = target.command(executable, ["infer", exchange.PROBE, outputs.name])
     try:
         done = processes.run_limited(argv, timeout_s=timeout_s, cwd=directory)
     except OSError as error:

@@ -1,32 +1,38 @@
 """Objects, C and weights → one static executable or firmware image, with no trace of where it was linked."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vlab import processes
-from vlab.compiling import exchange
+from vlab.compiling import exchange, memory
 from vlab.compiling.exchange import Product
 from vlab.compiling.toolchain import LINKER_SCRIPT, Harness
 from vlab.errors import CompileError
+from vlab.records import MemoryRegion
 from vlab.targets import Firmware, Target
 
 EXECUTABLE = "model"
-_INPUT_ALIGNMENT = 16
-"""Of each input in a microcontroller's memory, as targets/harness/firmware.c lays them out."""
 
 
-def link(directory: Path, target: Target, harness: Harness, product: Product, *, timeout_s: float) -> Path:
+@dataclass(frozen=True)
+class Linked:
+    """An executable or image, in the directory it was linked in."""
+
+    executable: Path
+    memory: tuple[MemoryRegion, ...]
+    """Of a microcontroller; empty with Linux."""
+
+
+def link(directory: Path, target: Target, harness: Harness, product: Product, *, timeout_s: float) -> Linked:
     """Link what the worker wrote into a directory with the harness.
 
-    Returns:
-        The executable, in the same directory.
-
     Raises:
-        CompileError: the compiler refused; with its last words.
+        CompileError: the board's memory is too small, or the compiler refused; with its last words.
         MissingToolError: the compiler is not installed.
     """
-    compiler = target.compiler
+    compiler, firmware = target.compiler, target.firmware
+    if firmware:
+        memory.expect_room(firmware, product)
     argv = [
         compiler.find(),
         *compiler.flags,
@@ -35,7 +41,7 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
         "-Wl,--build-id=none",
         "-s",
         "-I.",
-        *(_firmware_options(target.firmware, harness, product) if target.firmware else ()),
+        *(_firmware_options(firmware, harness, product) if firmware else ()),
         *(str(harness.directory / name) for name in harness.sources),
         exchange.SOURCE,
         exchange.ASSEMBLY,
@@ -49,17 +55,17 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
         if "TVMBackendParallelLaunch" in done.stderr:
             raise CompileError("the model has an operator that TVM compiles to threads, which are not on the board; replace it")
         raise CompileError(f"{compiler.program} could not link the executable: {done.last_words}")
-    return directory / EXECUTABLE
+    executable = directory / EXECUTABLE
+    return Linked(executable, memory.measure(executable.read_bytes(), firmware, product) if firmware else ())
 
 
 def _firmware_options(firmware: Firmware, harness: Harness, product: Product) -> tuple[str, ...]:
     """For an image that starts by itself, with a section of its own for everything whose size is reported."""
-    sizes = [int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize for spec in product.inputs]
     defined = {
         "TIMER_HZ": firmware.timer_hz,
         "INPUT_COUNT": len(product.inputs),
         "OUTPUT_COUNT": len(product.outputs),
-        "INPUTS_BYTES": sum(-(-size // _INPUT_ALIGNMENT) * _INPUT_ALIGNMENT for size in sizes),
+        "INPUTS_BYTES": memory.inputs_bytes(product),
         **({"TIMER_ADDRESS": firmware.timer_address} if firmware.timer_address is not None else {}),
     }
     symbols = {

@@ -47,7 +47,11 @@ def lower(module: Any, target: Target) -> Lowered:
         kernels, workspace = _lower_kernels(
             {symbol(gv.name_hint): function for gv, function in module.functions.items() if gv.name_hint in called}, machine
         )
-    kept = tuple(kernel for kernel in report if kernel.name in called)
+    kept = tuple(
+        kernel.model_copy(update={"workspace_bytes": workspace[symbol(kernel.name)]})
+        for kernel in report
+        if kernel.name in called
+    )
     return Lowered(module["main"], kernels, workspace, kept, operations)
 
 

@@ -181,6 +181,8 @@ def _read_samples(path: Path) -> tuple[int, ...]:
 
 def _peak_memory(memory: MemoryReport, target: Target) -> tuple[int | None, str]:
     """The peak and how it was taken; null where the program saw the emulator instead of itself."""
+    if target.firmware:
+        return memory.peak_bytes, memory.source
     guest = memory.source == "guest pages"
     if memory.peak_bytes is not None and guest != target.emulated:
         return None, f"taken as {memory.source}, which here is not the program's own memory"

@@ -49,6 +49,8 @@ class MemoryReport(Record):
     """What the program says of `memory`."""
 
     peak_bytes: int | None
+    stack_bytes: int | None = None
+    """Deepest use of a microcontroller's stack, which is part of the peak."""
     source: str
 
 
@@ -93,7 +95,8 @@ class Program:
         Raises:
             MeasureError: the program failed, ran too long, or said something else than expected.
         """
-        before = [sys.executable, "-I", "-S", "-c", _SMALL_PAGES] if self.target.emulated else []
+        own_pages = self.target.emulated and not self.target.firmware
+        before = [sys.executable, "-I", "-S", "-c", _SMALL_PAGES] if own_pages else []
         return _parse(MemoryReport, self._run(["memory", inputs], PASS_LIMIT_S, before=before))
 
     def count(

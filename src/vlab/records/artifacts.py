@@ -1,9 +1,9 @@
 """What is compiled, and what comes of it."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlab.records.base import FileRef, Record, Sha256, TargetName
 
@@ -41,6 +41,7 @@ class Kernel(Record):
     name: str
     scheduled: bool
     reason: str = Field(default="", description="why it was left as it was; empty when scheduled")
+    workspace_bytes: int = Field(default=0, ge=0, description="temporary memory, at most")
 
 
 class Toolchain(Record):
@@ -105,6 +106,28 @@ class Numerics(Record):
         return self.within >= self.required and (self.required < 1 or self.max_abs_err <= self.tolerance)
 
 
+class MemorySection(Record):
+    """A part of a microcontroller's memory, named after the image's section."""
+
+    name: str
+    size_bytes: int = Field(ge=0)
+
+
+class MemoryRegion(Record):
+    """One memory of a microcontroller, and what an image takes of it."""
+
+    name: Literal["flash", "ram"]
+    limit_bytes: int = Field(gt=0, description="what the board has")
+    used_bytes: int = Field(ge=0, description="sum of the sections")
+    sections: tuple[MemorySection, ...] = Field(description="in the order of their addresses; initialised data is in both")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.used_bytes != sum(section.size_bytes for section in self.sections):
+            raise ValueError(f"used_bytes of {self.name} is {self.used_bytes}, expected the sum of its sections")
+        return self
+
+
 class ArtifactManifest(Record):
     """What compiling gave: written as manifest.json into the artifact's directory. Its digest is the artifact's digest."""
 
@@ -123,5 +146,9 @@ class ArtifactManifest(Record):
     workspace_bytes: int = Field(ge=0)
     weights_bytes: int = Field(ge=0)
     artifact_bytes: int = Field(gt=0, description="size of the executable")
+    memory: tuple[MemoryRegion, ...] = Field(default=(), description="flash and RAM of a microcontroller; empty with Linux")
+    stack_used_bytes: int | None = Field(
+        default=None, ge=0, description="deepest use of a microcontroller's stack over two inferences; its size is in `memory`"
+    )
     notices: tuple[str, ...] = Field(default=(), description="what the requester should know about how the model was taken")
     numerics: Numerics = Field(description="the check against the reference runtime that let this artifact pass")

@@ -137,11 +137,13 @@ class Board(Record):
     """A board as its worker reaches it."""
 
     info: BoardInfo
-    transport: Literal["local", "qemu-user"] = Field(description="local: the worker's own machine; qemu-user: its emulator")
+    transport: Literal["local", "qemu-user", "qemu-system"] = Field(
+        description="local: the worker's own machine; qemu-user: its emulator of Linux programs; qemu-system: of whole boards"
+    )
 
     @model_validator(mode="after")
     def _emulated_means_emulator(self) -> Self:
-        if self.info.emulated != (self.transport == "qemu-user"):
+        if self.info.emulated != (self.transport != "local"):
             raise ValueError(f"transport {self.transport} and emulated={self.info.emulated} contradict each other")
         return self
 

@@ -6,6 +6,7 @@ import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vlab import targets
 from vlab.errors import RefusedError
@@ -126,5 +127,6 @@ def boards() -> list[Board]:
             target = targets.load(entry["target"])
             if target.native or target.emulated:
                 info = BoardInfo(name=name, partner=partner, target=target.name, emulated=target.emulated)
-                found.append(Board(info=info, transport="qemu-user" if target.emulated else "local"))
+                emulator: Literal["qemu-system", "qemu-user"] = "qemu-system" if target.firmware else "qemu-user"
+                found.append(Board(info=info, transport=emulator if target.emulated else "local"))
     return found

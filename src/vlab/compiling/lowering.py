@@ -9,6 +9,7 @@ import tvm
 from tvm import relax, s_tir, tirx
 
 from vlab.compiling import approximating
+from vlab.compiling.products import legalise_products
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel
@@ -39,9 +40,11 @@ def lower(module: Any, target: Target) -> Lowered:
     machine = tvm.target.Target(target.lower.options())
     module = _fold(module)
     with machine, tvm.transform.PassContext(opt_level=3):
+        registers = Registers(target.lanes, target.accumulators)
+        module = legalise_products(module, registers)
         module = _fuse(module)
         operations = _operations(module)
-        module, report = schedule_module(module, Registers(target.lanes, target.accumulators))
+        module, report = schedule_module(module, registers)
         module = _plan(module)
         called = _called(module["main"])
         kernels, workspace = _lower_kernels(

@@ -14,7 +14,7 @@ from tvm.s_tir import SBlock
 from tvm_ffi import structural_walk
 
 from vlab.compiling.foreign import said
-from vlab.compiling.schedule import tiling
+from vlab.compiling.schedule import product, tiling
 from vlab.compiling.schedule.registers import Registers, UnfitError
 from vlab.records import Kernel
 
@@ -26,7 +26,7 @@ ANNOTATION = "schedule_rule"
 Rule = Callable[[Any, Registers], Any]
 """From a kernel (a PrimFunc) to the same one scheduled; raises UnfitError, or what TVM raises, where it does not apply."""
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, Rule] = {product.RULE: product.schedule_product}
 """The rules that a computation can name."""
 
 

@@ -1,14 +1,18 @@
 """Relax module → scheduled kernels as functions over raw pointers, and a main function that is a flat list of calls."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax, s_tir, tirx
+from tvm.ir import Call
+from tvm_ffi import structural_walk
 
 from vlab.compiling import approximating
+from vlab.compiling.convolution import conv2d
+from vlab.compiling.pooling import pool2d
 from vlab.compiling.products import legalise_products
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.registers import as_int
@@ -38,11 +42,11 @@ def lower(module: Any, target: Target) -> Lowered:
     """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers."""
     approximating.register()
     machine = tvm.target.Target(target.lower.options())
+    registers = Registers(target.lanes, target.accumulators)
     module = _fold(module)
     with machine, tvm.transform.PassContext(opt_level=3):
-        registers = Registers(target.lanes, target.accumulators)
         module = legalise_products(module, registers)
-        module = _fuse(module)
+        module = _fuse(module, registers)
         operations = _operations(module)
         module, report = schedule_module(module, registers)
         module = _plan(module)
@@ -87,18 +91,28 @@ def _fold(module: Any) -> Any:
     )(module)
 
 
-def _fuse(module: Any) -> Any:
+def _fuse(module: Any, registers: Registers) -> Any:
     passes = relax.transform
     return tvm.transform.Sequential(
         [
-            passes.LegalizeOps(),
+            passes.LegalizeOps(_legalisations(registers)),
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.FuseOps(),
             passes.FuseTIR(),
             passes.DeadCodeElimination(),
+            passes.RewriteDataflowReshape(),  # recognises reshapes by the loops they have before they are scheduled
         ]
     )(module)
+
+
+def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]:
+    """What becomes of a Relax operator, by its name, where that is not TVM's own choice."""
+    return {
+        "relax.nn.conv2d": lambda builder, call: conv2d(builder, call, registers),
+        "relax.nn.max_pool2d": pool2d,
+        "relax.nn.avg_pool2d": pool2d,
+    }
 
 
 def _operations(module: Any) -> int:
@@ -116,7 +130,6 @@ def _plan(module: Any) -> Any:
     passes = relax.transform
     return tvm.transform.Sequential(
         [
-            passes.RewriteDataflowReshape(),
             passes.ToNonDataflow(),
             passes.RemovePurityChecking(),
             passes.CallTIRRewrite(),
@@ -169,7 +182,6 @@ def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[s
             tirx.transform.SplitHostDevice(),
         ]
     )(module)
-    workspace = {function.attrs["global_symbol"]: _workspace_bytes(function.body) for function in module.functions.values()}
     module = tvm.IRModule({variable: _over_raw_pointers(function) for variable, function in module.functions.items()})
     module = tvm.transform.Sequential(
         [
@@ -179,7 +191,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[s
             tirx.transform.LowerIntrin(),
         ]
     )(module)
-    return module, workspace
+    return module, {function.attrs["global_symbol"]: _workspace_bytes(function.body) for function in module.functions.values()}
 
 
 def _over_raw_pointers(function: Any) -> Any:
@@ -199,13 +211,14 @@ def _over_raw_pointers(function: Any) -> Any:
     return raw
 
 
-def _workspace_bytes(statement: Any) -> int:
-    """Bytes of all buffers a kernel allocates; an upper bound, for small ones go to the stack."""
-    if type(statement).__name__ == "AllocBuffer":
-        dtype = tvm.DataType(str(statement.buffer.dtype))
-        values = int(np.prod([as_int(extent) for extent in statement.buffer.shape], dtype=np.int64))
-        size = values * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
-        return -(-size // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
-    children = [*getattr(statement, "seq", ())]
-    children += [getattr(statement, name, None) for name in ("body", "then_case", "else_case")]
-    return sum(_workspace_bytes(child) for child in children if child is not None)
+def _workspace_bytes(body: Any) -> int:
+    """Bytes of all workspace that a lowered kernel asks for; small buffers are on the stack and ask for none."""
+    total = 0
+
+    def count(call: Any) -> None:
+        nonlocal total
+        if getattr(call.op, "name", "") == "tirx.TVMBackendAllocWorkspace":
+            total += -(-as_int(call.args[2]) // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
+
+    structural_walk(body, (Call, count))
+    return total

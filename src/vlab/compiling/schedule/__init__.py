@@ -15,18 +15,17 @@ from tvm_ffi import structural_walk
 
 from vlab.compiling.foreign import said
 from vlab.compiling.schedule import product, tiling
-from vlab.compiling.schedule.registers import Registers, UnfitError
+from vlab.compiling.schedule.convolution import convolution
+from vlab.compiling.schedule.registers import ANNOTATION, Registers, UnfitError
+from vlab.compiling.schedule.sliding import sliding
 from vlab.records import Kernel
 
 __all__ = ["ANNOTATION", "Registers", "UnfitError", "schedule_module"]
 
-ANNOTATION = "schedule_rule"
-"""Key of the attribute of a `te.compute`, and so of a block, that names its rule."""
-
 Rule = Callable[[Any, Registers], Any]
 """From a kernel (a PrimFunc) to the same one scheduled; raises UnfitError, or what TVM raises, where it does not apply."""
 
-RULES: dict[str, Rule] = {product.RULE: product.schedule_product}
+RULES: dict[str, Rule] = {"convolution": convolution, "sliding": sliding, product.RULE: product.schedule_product}
 """The rules that a computation can name."""
 
 
@@ -54,7 +53,7 @@ def _schedule(function: Any, registers: Registers) -> tuple[Any, str]:
     """The kernel by the first rule that fits, and why those before it did not."""
     names = sorted(set(_rules(function)))
     rules = [(name, RULES[name]) for name in names if name in RULES]
-    reasons = []
+    reasons: list[str] = []
     for name, rule in [*rules, ("general", tiling.general)]:
         try:
             scheduled = rule(function, registers)

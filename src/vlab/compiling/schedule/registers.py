@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+ANNOTATION = "schedule_rule"
+"""Key of the attribute of a `te.compute`, and so of a block, that names its rule."""
+
 
 @dataclass(frozen=True)
 class Registers:

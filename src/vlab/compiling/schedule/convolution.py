@@ -1,0 +1,164 @@
+"""Direct convolution over NHWC data with packed weights.
+
+A tile of channels by columns stays in registers over the whole reduction. Each step loads one vector of weights for every
+vector of channels, in the order in which they lie in memory, and one value of the input for every column; then bias, activation
+and residual are applied to the sums before they are stored. Where the window leaves the image no zeros are read: rows are
+skipped, and the first and last columns have code of their own in which the missing products do not occur.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from vlab.compiling.schedule.fused import Fused
+from vlab.compiling.schedule.nests import Expr, Stmt, bind, integer, load, loop, sequence, spread
+from vlab.compiling.schedule.registers import ANNOTATION, Registers, as_int
+from vlab.compiling.schedule.sums import Sums
+from vlab.compiling.schedule.windows import Span, Window, of_image
+
+_UNROLLED_STEPS = 4
+"""Input channels in one pass of the innermost loop."""
+
+
+def convolution(function: Any, registers: Registers) -> Any:
+    """Schedule a kernel whose computation is that of `vlab.compiling.convolution.direct`.
+
+    Raises:
+        UnfitError: what was fused to it is not elementwise.
+    """
+    return _Convolution(Fused.of(function, ANNOTATION), registers).kernel()
+
+
+def in_tiles(channels: int, tile: int, body: Callable[[Expr, int], Stmt]) -> Stmt:
+    """All channels tile by tile, and the rest; the body takes the tile's first channel and its number of channels."""
+    whole, rest = divmod(channels, tile)
+    parts = [loop("tile", whole, lambda index: body(index * tile, tile))] if whole else []
+    return sequence([*parts, *([body(integer(whole * tile), rest)] if rest else [])])
+
+
+def in_columns(window: Window, tile: int, body: Callable[[Expr, Span], Stmt]) -> Stmt:
+    """All columns tile by tile; the body takes the tile's first column and the span it is in."""
+
+    def tiles(span: Span) -> Stmt:
+        return loop("block", span.tiles, lambda index: body(index * span.length + span.start, span))
+
+    return sequence([tiles(span) for span in window.spans(tile)])
+
+
+def guarded(window: Window, row: Expr, tap: Any, body: Stmt) -> Stmt:
+    """What one row of the window does, skipped where that row is outside the image."""
+    if not window.padded:
+        return body
+    place = window.at(row, tap)
+    return tirx.IfThenElse(tirx.all(place >= 0, place < window.size), body, None)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One tile of columns by channels."""
+
+    image: Expr
+    group: Expr
+    row: Expr
+    channel: Expr
+    """First channel of the tile within the group."""
+    width: int
+    """Channels of the tile."""
+    column: Expr
+    """First column."""
+    span: Span
+
+
+class _Convolution:
+    def __init__(self, fused: Fused, registers: Registers) -> None:
+        number = {key: as_int(value) for key, value in fused.attributes.items() if key != ANNOTATION}
+        self.declarations: list[Stmt] = []
+        if number["merged"] > 1:
+            fused, self.declarations = fused.with_rows_merged(number["merged"])
+        self.fused, self.lanes = fused, registers.lanes
+        self.tile, self.columns, self.groups = (number[key] for key in ("tile", "columns", "groups"))
+        self.channels_first = bool(number["channels_first"])
+        self.batch, *_, channels = (as_int(extent) for extent in fused.output.shape)
+        self.inputs, self.channels = as_int(fused.data.shape[3]) // self.groups, channels // self.groups
+        self.rows, self.wide = of_image(fused.data, fused.output, number)
+
+    def kernel(self) -> Any:
+        """All images, groups, channels, rows and columns."""
+        body = loop("image", self.batch, lambda image: loop("group", self.groups, lambda group: self._group(image, group)))
+        return self.fused.around(sequence([*self.declarations, body]))
+
+    def _group(self, image: Expr, group: Expr) -> Stmt:
+        def line(row: Expr, channel: Expr, width: int) -> Stmt:
+            return in_columns(
+                self.wide,
+                self.columns,
+                lambda column, span: self._block(_Block(image, group, row, channel, width, column, span)),
+            )
+
+        rows, tile = self.rows.out, self.tile
+        if self.channels_first:
+            return in_tiles(
+                self.channels, tile, lambda channel, width: loop("row", rows, lambda row: line(row, channel, width))
+            )
+        return loop("row", rows, lambda row: in_tiles(self.channels, tile, lambda channel, width: line(row, channel, width)))
+
+    def _block(self, block: _Block) -> Stmt:
+        """One tile, from zero sums to the stored result."""
+        sums = Sums(block.span.length, block.width, self.lanes)
+        reduction = loop(
+            "down",
+            self.rows.kernel,
+            lambda down: guarded(self.rows, block.row, down, self._line(block, sums, down)),
+        )
+
+        def place(column: int, channel: Expr) -> list[Expr]:
+            return [block.image, block.row, block.column + column, block.group * self.channels + block.channel + channel]
+
+        return sequence([*sums.begin(0.0), reduction, *sums.results(self.fused, place)])
+
+    def _line(self, block: _Block, sums: Sums, down: Expr) -> Stmt:
+        """One row of the window."""
+        every = range(block.span.length)
+        if block.span.inner:
+            return loop("across", self.wide.kernel, lambda across: self._tap(block, sums, down, across, every))
+        taps = []
+        for across in range(self.wide.kernel):
+            columns = [column for column in every if self.wide.inside(block.span.start + column, across)]
+            if columns:
+                taps.append(self._tap(block, sums, down, integer(across), columns))
+        return sequence(taps)
+
+    def _tap(self, block: _Block, sums: Sums, down: Expr, across: Expr, columns: Sequence[int]) -> Stmt:
+        """One place of the window: all input channels."""
+        whole, rest = divmod(self.inputs, _UNROLLED_STEPS)
+
+        def steps(first: Expr, count: int) -> Stmt:
+            return sequence([self._step(block, sums, down, across, first + one, columns) for one in range(count)])
+
+        parts = [loop("channel", whole, lambda index: steps(index * _UNROLLED_STEPS, _UNROLLED_STEPS))] if whole else []
+        return sequence([*parts, *([steps(integer(whole * _UNROLLED_STEPS), rest)] if rest else [])])
+
+    def _step(self, block: _Block, sums: Sums, down: Expr, across: Expr, channel: Expr, columns: Sequence[int]) -> Stmt:
+        """One input channel at one place of the window."""
+        window = self.rows.kernel * self.wide.kernel * self.inputs
+        position = (down * self.wide.kernel + across) * self.inputs + channel
+        at = (block.group * self.channels + block.channel) * window + position * block.width
+        statements, weights = [], []
+        for start, lanes in zip(sums.starts, sums.vectors, strict=True):
+            weight, statement = bind("weight", load(self.fused.weights, [at + start], lanes))
+            weights.append(weight)
+            statements.append(statement)
+        for column in columns:
+            row, place = self.rows.at(block.row, down), self.wide.at(block.column + column, across)
+            indices = [block.image, row, place, block.group * self.inputs + channel]
+            value, statement = bind("value", load(self.fused.data, indices))
+            statements.append(statement)
+            statements += sums.update(column, _products(value, weights, sums.vectors))
+        return sequence(statements)
+
+
+def _products(value: Expr, weights: Sequence[Expr], lanes: Sequence[int]) -> Callable[[int, Expr], Expr]:
+    """From a vector of sums to the same with one value times its weights added."""
+    return lambda vector, old: old + spread(value, lanes[vector]) * weights[vector]

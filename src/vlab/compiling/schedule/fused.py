@@ -1,0 +1,152 @@
+"""What fusion made of a computation of ours: the computation, and one elementwise expression that follows it.
+
+A rule that writes its own loops takes the buffers and the epilogue from here and leaves blocks and their order behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.ir.expr import TensorLoad, Var
+from tvm.s_tir import Schedule
+from tvm_ffi import structural_map, structural_walk
+
+from vlab.compiling.schedule.registers import UnfitError, as_int
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A kernel: one computation, then at most one elementwise block."""
+
+    function: Any
+    """The PrimFunc as it was."""
+    attributes: dict[str, Any]
+    """Annotations of the computation."""
+    intermediate: Any
+    """Buffer the computation writes; the output itself where nothing follows."""
+    output: Any
+    axes: tuple[Any, ...]
+    """Block variables of the epilogue, one for each axis of the output."""
+    value: Any
+    """What the epilogue stores, in terms of `axes` and loads of `intermediate`."""
+
+    @classmethod
+    def of(cls, function: Any, annotation: str) -> "Fused":
+        """Take a kernel apart.
+
+        Args:
+            function: after fusion, before any schedule.
+            annotation: key that marks the computation's block.
+
+        Raises:
+            UnfitError: it has more in it than the computation and elementwise operations on its whole result.
+        """
+        schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
+        root = schedule.get_sblock("root", "main")
+        blocks = list(schedule.get_child_blocks(root))
+        if annotation not in schedule.get(blocks[0]).annotations:
+            raise UnfitError("something is fused before its computation")
+        for block in blocks[1:-1]:
+            schedule.compute_inline(block)
+        blocks = list(schedule.get_child_blocks(root))
+        first, last = schedule.get(blocks[0]), schedule.get(blocks[-1])
+        (intermediate,) = (region.source for region in first.writes)
+        if len(blocks) == 1:
+            axes = tuple(variable.var for variable in first.iter_vars[: len(intermediate.shape)])
+            value = tirx.BufferLoad(intermediate, list(axes))
+            return cls(function, dict(first.annotations), intermediate, intermediate, axes, value, *function.params[:2])
+        axes = tuple(variable.var for variable in last.iter_vars)
+        store = last.body
+        if len(blocks) != 2 or not isinstance(store, tirx.BufferStore) or _shape(store.buffer) != _shape(intermediate):
+            raise UnfitError("what is fused after its computation is not elementwise")
+        fused = cls(function, dict(first.annotations), intermediate, store.buffer, axes, store.value, *function.params[:2])
+        loads = [load for load in fused._loads() if load.source.same_as(intermediate)]
+        if not all(fused._whole(access) for access in [store, *loads]):
+            raise UnfitError("what is fused after its computation is not elementwise")
+        return fused
+
+    data: Any
+    """First and"""
+    weights: Any
+    """second buffer that the kernel is given."""
+
+    def replaced(self, indices: Sequence[Any], computed: Any) -> Any:
+        """The epilogue's value at a place.
+
+        Args:
+            indices: one for each axis of the output.
+            computed: what stands for the computation's result there.
+        """
+        places = list(zip(self.axes, indices, strict=True))
+
+        def variable(node: Any) -> Any:
+            return next((index for axis, index in places if axis.same_as(node)), node)
+
+        def loaded(node: Any) -> Any:
+            return computed if node.source.same_as(self.intermediate) else node
+
+        return structural_map(self.value, [(TensorLoad, loaded), (Var, variable)])
+
+    def around(self, body: Any) -> Any:
+        """The kernel with another body over the same parameters."""
+        parameters = list(self.function.params)
+        kernel = tirx.PrimFunc(parameters, body)
+        for key, value in self.function.attrs.items():
+            kernel = kernel.with_attr(key, value)
+        return kernel
+
+    def with_rows_merged(self, factor: int) -> tuple["Fused", list[Any]]:
+        """The kernel over NHWC images in which so many rows follow one another as one, and the declarations of these views.
+
+        Raises:
+            UnfitError: an operand of the epilogue varies along rows or columns but has not the output's shape.
+        """
+        views: list[tuple[Any, Any]] = []
+
+        def view(buffer: Any) -> Any:
+            for known, seen in views:
+                if known.same_as(buffer):
+                    return seen
+            images, height, width, channels = _shape(buffer)
+            merged = tirx.decl_buffer([images, height // factor, width * factor, channels], str(buffer.dtype), str(buffer.name))
+            views.append((buffer, merged))
+            return merged
+
+        def loaded(load: Any) -> Any:
+            return tirx.BufferLoad(view(load.source), list(load.indices)) if self._whole(load) else load
+
+        for load in self._loads():
+            if not self._whole(load) and self._varies_in_the_image(load):
+                raise UnfitError("an operand of what is fused after its computation varies along one axis of the image alone")
+        data, output = view(self.data), view(self.output)
+        intermediate = view(self.intermediate)
+        value = structural_map(self.value, [(TensorLoad, loaded)])
+        declared = [(buffer, merged) for buffer, merged in views if merged.same_as(output) or not merged.same_as(intermediate)]
+        declarations = [tirx.DeclBuffer(merged, data=tirx.buffer_data(buffer)) for buffer, merged in declared]
+        return replace(self, data=data, output=output, intermediate=intermediate, value=value), declarations
+
+    def _whole(self, access: Any) -> bool:
+        """Whether a load or store of the epilogue goes over a buffer of the output's shape, axis by axis."""
+        shape = _shape(access.buffer if isinstance(access, tirx.BufferStore) else access.source)
+        return shape == _shape(self.output) and all(
+            index.same_as(axis) or (extent == 1 and isinstance(index, tirx.IntImm))
+            for index, axis, extent in zip(access.indices, self.axes, shape, strict=True)
+        )
+
+    def _varies_in_the_image(self, load: Any) -> bool:
+        found: list[Any] = []
+        for index, extent in zip(load.indices, load.source.shape, strict=True):
+            if as_int(extent) > 1:
+                structural_walk(index, (Var, found.append))
+        return any(variable.same_as(axis) for variable in found for axis in self.axes[:-1])
+
+    def _loads(self) -> list[Any]:
+        loads: list[Any] = []
+        structural_walk(self.value, (TensorLoad, loads.append))
+        return loads
+
+
+def _shape(buffer: Any) -> list[int]:
+    return [as_int(extent) for extent in buffer.shape]

@@ -1,5 +1,6 @@
 # make demo    a local lab and one benchmark, from model to verified evidence
 # make test    lint, types, import rules and all tests
+# make bench   every bar of docs/performance.md, measured on this machine
 # make setup   .venv with the `vlab` command; done by the two above
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ ifneq ($(file <.venv/.made-in),$(CURDIR))
 $(shell rm -f .venv/.lab .venv/.dev)
 endif
 
-.PHONY: setup demo test requirements clean
+.PHONY: setup demo test bench requirements clean
 
 setup: .venv/.lab
 
@@ -25,6 +26,11 @@ test: .venv/.dev
 	$(VENV)/mypy
 	PYTHONPATH=.:src $(VENV)/lint-imports
 	$(VENV)/pytest tests/unit tests/integration
+
+# Fetches ONNX Runtime for aarch64 where it can; without it those figures say that they are missing.
+bench: .venv/.dev
+	-$(VENV)/python -m benchmarks.versus.arm64
+	$(VENV)/python -m benchmarks.compile
 
 .venv/.lab: $(INPUTS)
 	PYTHON=$(PYTHON) bin/setup lab

@@ -1,0 +1,126 @@
+"""What a compile costs, and whether it gives the same bytes elsewhere."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.bars import Bar, Row
+from benchmarks.sections.bench import Bench, load
+from benchmarks.tasks import Figure, Task
+from vlab import processes, settings
+from vlab.errors import CompileError
+from vlab.targets import Target
+
+SECTION = "compiling"
+_TIME = Bar(limit=15.0)
+_MEMORY = Bar(limit=1024.0)
+_SAME = Bar(limit=0)
+_COMPILED = ("arm/aarch64-linux", "riscv/rv64gc-linux")
+_REPRODUCED = ("riscv/rv64gc-linux", "arm/cortex-m4")
+_REPORT = """
+import resource
+print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+"""
+_IMPORT = "import tvm.relax.frontend.onnx, tvm.s_tir.schedule, onnx"
+_COMPILE = """
+import sys
+from pathlib import Path
+from vlab import compiling, targets
+model, target, cache = sys.argv[1:]
+print(compiling.compile_model(Path(model), targets.load(target), cache=Path(cache)).manifest_sha256)
+"""
+_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class _Ended:
+    printed: str
+    seconds: float
+    peak_mib: float
+    """Largest resident set among the process and its children."""
+
+
+def tasks(bench: Bench) -> Iterator[Task]:
+    """MobileNetV2 for this machine and, in a full run, for boards; DS-CNN for the question of sameness."""
+    for name in [bench.host.name] if bench.quick else [bench.host.name, *_COMPILED]:
+        rows = [
+            _row(f"mobilenet-v2 for {name}", "compile time beyond TVM's import, check included", "s", _TIME),
+            _row(f"mobilenet-v2 for {name}", "peak of resident memory", "MiB", _MEMORY),
+        ]
+        yield Task(SECTION, f"cost {name}", rows, partial(_cost, bench, name), 30)
+    rows = [_row("ds-cnn", "artifacts that differ between two directories and environments", "", _SAME)]
+    yield Task(SECTION, "sameness", rows, partial(_sameness, bench), 60)
+    if not bench.quick:
+        rows = [_row("mobilenet-v2 for two targets", "time in two processes / one after the other", "", None)]
+        yield Task(SECTION, "parallel", rows, partial(_parallel, bench), 60)
+
+
+def _row(subject: str, quantity: str, unit: str, bar: Bar | None) -> Row:
+    return Row(section=SECTION, subject=subject, quantity=quantity, unit=unit, value=None, bar=bar)
+
+
+def _cost(bench: Bench, name: str) -> list[Figure]:
+    model, target = bench.model("mobilenet-v2"), load(name)
+    imported = _run(_IMPORT)
+    with TemporaryDirectory(dir=bench.scratch) as cache:
+        whole = _run(_COMPILE, str(model), target.name, cache)
+    detail = f"{whole.seconds:.1f} s in all, {imported.seconds:.1f} s for the import"
+    memory = f"{imported.peak_mib:,.0f} MiB after the import"
+    return [Figure(round(whole.seconds - imported.seconds, 2), detail), Figure(round(whole.peak_mib, 1), memory)]
+
+
+def _sameness(bench: Bench) -> list[Figure]:
+    """Compile twice, with another directory, time zone, locale and hash seed."""
+    model = bench.model("ds-cnn")
+    different = [name for name in _REPRODUCED if len(set(_digests(bench, model, load(name)))) > 1]
+    told = f"compiled for {', '.join(_REPRODUCED)}, twice each" + (f"; different: {', '.join(different)}" if different else "")
+    return [Figure(float(len(different)), told)]
+
+
+def _digests(bench: Bench, model: Path, target: Target) -> Iterator[str]:
+    for place, environment in (
+        ("here", {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}),
+        (
+            "a longer place/elsewhere",
+            {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1"},
+        ),
+    ):
+        with TemporaryDirectory(dir=bench.scratch) as scratch:
+            directory = Path(scratch) / place
+            directory.mkdir(parents=True)
+            copy = directory / model.name
+            copy.write_bytes(model.read_bytes())
+            yield _run(_COMPILE, str(copy), target.name, str(directory), environment=environment).printed
+
+
+def _parallel(bench: Bench) -> list[Figure]:
+    model = str(bench.model("mobilenet-v2"))
+    seconds = []
+    for workers in (1, len(_COMPILED)):
+        with TemporaryDirectory(dir=bench.scratch) as cache, ThreadPoolExecutor(workers) as pool:
+            started = time.monotonic()
+            list(pool.map(lambda name: _run(_COMPILE, model, name, cache), _COMPILED))
+            seconds.append(time.monotonic() - started)
+    return [Figure(seconds[1] / seconds[0], f"{seconds[1]:.1f} s against {seconds[0]:.1f} s, {os.cpu_count()} cores")]
+
+
+def _run(program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> _Ended:
+    """Run a Python program in a process of its own.
+
+    Raises:
+        CompileError: it failed; with its last line.
+    """
+    started = time.monotonic()
+    done = processes.run_limited(
+        [sys.executable, "-c", program + _REPORT, *arguments], timeout_s=_LIMIT_S, cwd=settings.checkout(), env=environment
+    )
+    if done.returncode:
+        raise CompileError(f"a compile failed: {done.last_words.splitlines()[-1]}")
+    *printed, peak_kib = done.stdout.decode().split()
+    return _Ended(" ".join(printed), time.monotonic() - started, int(peak_kib) / 1024)

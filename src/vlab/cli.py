@@ -248,11 +248,17 @@ def _tables(title: str, columns: dict[str, dict[str, str]], width: int) -> Itera
 
 
 @vlab.command()
+@click.option("--own-cpu", is_flag=True, help="Add this machine's own CPU as a target first, under the name LLVM has for it.")
 @as_json
-def targets(as_json: bool) -> None:
+def targets(own_cpu: bool, as_json: bool) -> None:
     """List the kinds of board to measure on."""
     from vlab import targets as kinds
+    from vlab.settings import own_targets
 
+    if own_cpu:
+        from vlab.compiling.own_cpu import write_target
+
+        click.echo(f"wrote {write_target(own_targets())}", err=True)
     known = kinds.known()
     if as_json:
         _print_json({name: target.model_dump(mode="json") for name, target in known.items()})

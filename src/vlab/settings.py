@@ -1,4 +1,4 @@
-"""What the command line and the SDK read from the environment: VLAB_HOME and VLAB_PORT_BASE. Nothing else reads it."""
+"""What the command line and the SDK read from the environment: VLAB_HOME, VLAB_PORT_BASE, VLAB_TARGETS; nothing else does."""
 
 import os
 from collections.abc import Mapping
@@ -24,12 +24,10 @@ class Settings:
         Raises:
             RefusedError: VLAB_PORT_BASE is not a port number.
         """
-        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-        home = Path(os.environ.get("VLAB_HOME") or Path(state) / "vlab")
         base = os.environ.get("VLAB_PORT_BASE", "4200")
         if not base.isdigit() or not 1024 <= int(base) <= 65500:
             raise RefusedError(f"VLAB_PORT_BASE is {base!r}, expected a number from 1024 to 65500")
-        return cls(home=home.expanduser().absolute(), port_base=int(base))
+        return cls(home=_home(), port_base=int(base))
 
     @property
     def profile(self) -> Path:
@@ -45,6 +43,16 @@ class Settings:
     def runs(self) -> Path:
         """One directory a request: its journal."""
         return self.home / "runs"
+
+
+def _home() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(os.environ.get("VLAB_HOME") or Path(state) / "vlab").expanduser().absolute()
+
+
+def own_targets() -> Path:
+    """The folder of targets beside those that ship: VLAB_TARGETS (default: `targets` in VLAB_HOME); it need not exist."""
+    return Path(os.environ.get("VLAB_TARGETS") or _home() / "targets").expanduser().absolute()
 
 
 def no_proxy(environment: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Kinds of boards: one TOML file each under `targets/`, read into a `Target`.
 
+Those that ship come with the project; more are taken from `VLAB_TARGETS`, a folder of the same form.
+
     >>> load("riscv/rv64gc-linux").isa
     'rv64gc'
 
@@ -168,7 +170,7 @@ class Target(Record):
         return [self.emulator.find(), *self.emulator.args, *options, *words]
 
     def _missing_features(self) -> list[str]:
-        have = _cpu_features()
+        have = cpu_features()
         return [feature for feature in self.cpu_features if feature not in have]
 
     def _refusal(self) -> str:
@@ -240,11 +242,22 @@ def read(path: Path) -> Target:
 
 
 def _files() -> dict[str, Path]:
-    folder = settings.data_dir("targets")
-    return dict(sorted((f"{path.parent.name}/{path.stem}", path) for path in folder.glob("*/*.toml")))
+    """The file of every target, sorted by the target's name.
+
+    Raises:
+        TargetError: two files are one target.
+    """
+    files: dict[str, Path] = {}
+    for folder in (settings.data_dir("targets"), settings.own_targets()):
+        for path in folder.glob("*/*.toml"):
+            name = f"{path.parent.name}/{path.stem}"
+            if name in files:
+                raise TargetError(f"{path} and {files[name]} are both target {name}; give your own file another name")
+            files[name] = path
+    return dict(sorted(files.items()))
 
 
-def _cpu_features() -> frozenset[str]:
+def cpu_features() -> frozenset[str]:
     """Features of this machine's CPU as Linux names them; on RISC-V the letters and words of its ISA string."""
     path = Path("/proc/cpuinfo")
     if not os.access(path, os.R_OK):

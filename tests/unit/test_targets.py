@@ -80,6 +80,52 @@ def test_the_place_of_a_file_is_its_name(tmp_path: Path):
     assert targets.read(written(tmp_path, TEXT)).name == "riscv/board"
 
 
+def test_a_folder_of_the_user_adds_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file in VLAB_TARGETS is a target like those that ship; it cannot take the place of one."""
+    monkeypatch.setenv("VLAB_TARGETS", str(tmp_path))
+    path = written(tmp_path, TEXT)
+
+    assert [*EXPECTED, "riscv/board"] == sorted(targets.known(), key=[*EXPECTED, "riscv/board"].index)
+    assert targets.read(path) == targets.load("riscv/board")
+
+    path.rename(path.with_name("rv64gcv-linux.toml"))
+    with pytest.raises(TargetError, match="are both target riscv/rv64gcv-linux"):
+        targets.load("riscv/rv64gcv-linux")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("isa =", 'machine = "x"\nisa =', "expected either machine, for a board with Linux, or"),
+        ("timer_hz = 25_000_000", "timer_hz = 25_000_000\ntimer_address = 1", "timer_address is the address of mtime"),
+        ('family = "cortex-m"', 'family = "riscv"', "timer_address is the address of mtime"),
+        ("stack_bytes = 8192", "stack_bytes = 8190", r"firmware.stack_bytes"),
+    ],
+)
+def test_a_microcontroller_that_contradicts_itself_is_refused(tmp_path: Path, old: str, new: str, told: str):
+    """Linux or firmware, and mtime's address exactly on RISC-V."""
+    text = (settings.data_dir("targets") / "arm" / "cortex-m4.toml").read_text(encoding="utf-8")
+    assert old in text
+
+    with pytest.raises(TargetError, match=told):
+        targets.read(written(tmp_path, text.replace(old, new, 1)))
+
+
+def test_an_image_boots_under_the_emulator_with_its_arguments():
+    """A system emulator takes the image as its kernel and hands over arguments by semihosting, which hold no blanks."""
+    target = targets.load("arm/cortex-m4")
+    try:
+        command = target.command(Path("/a b/model"), ["infer", "in,1"], options=["-plugin", "file=count.so"])
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+    assert ["-M", "mps2-an386", "-plugin", "file=count.so"] == command[1:5]
+    assert ["-semihosting-config", "enable=on,target=native,arg=model,arg=infer,arg=in,,1"] == command[-4:-2]
+    assert ["-kernel", "/a b/model"] == command[-2:]
+    with pytest.raises(TargetError, match="'in 1' holds a blank"):
+        target.command(Path("model"), ["infer", "in 1"])
+
+
 def test_code_generation_options_are_tvms():
     """Empty options are left out and attributes are a list, as `tvm.target.Target` wants them."""
     target = targets.load("host/x86_64")

@@ -56,7 +56,7 @@ def write_profile(layout: Layout) -> LabProfile:
 
 def prefect_setup(layout: Layout, profile: LabProfile) -> dict[str, Any]:
     """What `blocks.register` is to create."""
-    pin, here = profile.chain, boards()
+    pin, here = profile.chain, boards(layout.home)
 
     def signer(name: str, trust: Path, secret: Path) -> dict[str, str]:
         identity = sigstore_local.identity_of(name, layout.sigstore_url)

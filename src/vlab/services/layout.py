@@ -4,6 +4,7 @@ import json
 import secrets
 import shutil
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,19 +115,41 @@ class Layout:
         return f"http://127.0.0.1:{self.port_base + offset}"
 
 
-def boards() -> list[Board]:
-    """The boards that this machine can be or emulate.
+def boards(home: Path) -> list[Board]:
+    """The boards that this machine can be or emulate: those that ship, and those of `boards.toml` in the lab's home.
 
     Raises:
         TargetError: a board's target is unknown.
+        RefusedError: the home's file is wrong; says where.
     """
-    table = tomllib.loads((Path(__file__).parent / "boards.toml").read_text(encoding="utf-8"))
-    found = []
-    for partner, entries in table.items():
-        for name, entry in entries.items():
-            target = targets.load(entry["target"])
+    found: list[Board] = []
+    for file in (Path(__file__).parent / "boards.toml", home / "boards.toml"):
+        for partner, name, kind in _declared(file) if file.is_file() else ():
+            if name in {board.name for board in found}:
+                raise RefusedError(f"{file}: board {name} is declared twice or ships with the project; give yours another name")
+            target = targets.load(kind)
             if target.native or target.emulated:
                 info = BoardInfo(name=name, partner=partner, target=target.name, emulated=target.emulated)
                 emulator: Literal["qemu-system", "qemu-user"] = "qemu-system" if target.firmware else "qemu-user"
                 found.append(Board(info=info, transport=emulator if target.emulated else "local"))
     return found
+
+
+def _declared(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Partner, name and target of each board in a file.
+
+    Raises:
+        RefusedError: it is not such a file.
+    """
+    expected = 'expected tables such as [partner-a.my-board] with target = "FAMILY/BOARD"'
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RefusedError(f"{file}: {error}; {expected}") from error
+    for partner, entries in table.items():
+        if partner not in PARTNERS:
+            raise RefusedError(f"{file}: {partner!r} is no partner of this lab, expected one of: {', '.join(PARTNERS)}")
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            if not isinstance(entry, dict) or set(entry) != {"target"} or not isinstance(entry["target"], str):
+                raise RefusedError(f"{file}: {partner}.{name} is {entry!r}, {expected}")
+            yield partner, name, entry["target"]

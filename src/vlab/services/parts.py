@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from vlab.services import probes
 from vlab.services.daemons import Daemon, refuse_taken_port
 from vlab.services.layout import POOLS, Layout
-from vlab.settings import checkout, no_proxy
+from vlab.settings import checkout, no_proxy, own_targets
 from vlab.sigstore_local import DEFAULT_CLIENTS
 
 _FOREIGN = ("PREFECT_", "MLFLOW_", "VLAB_", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -73,6 +73,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",  # a log is read when something died
+        "VLAB_TARGETS": str(own_targets()),  # one folder for all workers of this machine, whose homes differ
         **extra,
     }
 

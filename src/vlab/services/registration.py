@@ -15,7 +15,7 @@ from vlab.errors import TransientError
 from vlab.journal import write_whole
 from vlab.services.layout import Layout
 from vlab.services.parts import prefect_environment
-from vlab.settings import checkout
+from vlab.settings import checkout, own_targets
 
 DEADLINE_S = 180.0
 
@@ -101,7 +101,7 @@ def _failure(log: Path) -> str:
 def _digest(setup: dict[str, Any]) -> str:
     """Changes with everything that Prefect would be told."""
     digest = sha256(json.dumps([setup, metadata.version("prefect")], sort_keys=True).encode())
-    for pattern in _REGISTERED_FROM:
-        for path in sorted(checkout().glob(pattern)):
-            digest.update(sha256(path.read_bytes()).digest())
+    shipped = [path for pattern in _REGISTERED_FROM for path in sorted(checkout().glob(pattern))]
+    for path in [*shipped, *sorted(own_targets().glob("*/*.toml"))]:
+        digest.update(sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -38,7 +38,8 @@ def test_the_labs_own_blocks_give_library_objects(server: LabUnderTest) -> None:
     """Each block that `vlab up` saved can be used."""
     profile = read_profile(server.home / "lab.json")
 
-    assert {board.name: board for board in boards()} == {board.name: Board.load(board.name).get_board() for board in boards()}
+    here = boards(server.home)
+    assert {board.name: board for board in here} == {board.name: Board.load(board.name).get_board() for board in here}
     assert profile.tracking_url == Tracking.load("lab").url
     assert profile.chain.contract == ChainAccount.load("lab").contract
     ChainAccount.load("lab").get_anchorer()

@@ -30,7 +30,7 @@ def test_everything_runs_and_is_registered(lab: LabUnderTest) -> None:
     assert all(service["running"] for service in lab.json("status")["services"])
     assert set(POOLS) <= names(lab, "work_pools")
     assert {"lab", "nightly", *PARTNERS} == names(lab, "deployments")
-    assert {f"board-{board.name}" for board in boards()} == names(lab, "v2/concurrency_limits")
+    assert {f"board-{board.name}" for board in boards(lab.home)} == names(lab, "v2/concurrency_limits")
     assert {"crash-lost-runs"} == names(lab, "automations")
 
 

@@ -41,14 +41,33 @@ def test_stopping_a_lab_that_never_was_is_fine(tmp_path: Path) -> None:
     assert not down(Settings(tmp_path / "none", 5200)).running
 
 
-def test_every_board_is_of_a_known_target_and_partner() -> None:
-    """The boards of the local lab fit the target files, and an emulated one says so."""
-    found = boards()
+def test_every_board_is_of_a_known_target_and_partner(tmp_path: Path) -> None:
+    """The boards of the local lab fit the target files, there is one for each, and an emulated one says so."""
+    found = boards(tmp_path)
 
-    assert {board.name for board in found} >= {"rv64gc-0", "rv64gcv-0", "aarch64-0"}
+    usable = {name for name, target in targets.known().items() if target.native or target.emulated}
+    assert usable == {board.target for board in found}
     assert {board.info.partner for board in found} == set(PARTNERS)
     for board in found:
         assert board.info.emulated == targets.load(board.target).emulated
+
+
+def test_a_labs_own_boards_come_beside_those_that_ship(tmp_path: Path) -> None:
+    """`boards.toml` in the lab's home adds boards; one that is wrong is refused by file and entry."""
+    file = tmp_path / "boards.toml"
+    file.write_text('[partner-b.bench-3]\ntarget = "arm/cortex-m4"\n')
+    own = boards(tmp_path)[-1]
+    assert ("bench-3", "partner-b", "arm/cortex-m4", "qemu-system") == (own.name, own.partner, own.target, own.transport)
+
+    for text, told in (
+        ('[partner-b.cortex-m4-0]\ntarget = "arm/cortex-m4"\n', "cortex-m4-0 is declared twice"),
+        ('[nobody.b]\ntarget = "arm/cortex-m4"\n', "'nobody' is no partner"),
+        ('[partner-a]\nb = "arm/cortex-m4"\n', "partner-a.b is 'arm/cortex-m4'"),
+        ("[partner-a", "expected tables"),
+    ):
+        file.write_text(text)
+        with pytest.raises(RefusedError, match=told):
+            boards(tmp_path)
 
 
 def test_a_worker_knows_only_its_partners_directory(tmp_path: Path) -> None:

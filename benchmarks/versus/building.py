@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from vlab import processes, settings
+from vlab import processes
+from vlab.compiling.toolchain import Harness
 from vlab.errors import CompileError
 from vlab.records import TensorSpec
 from vlab.targets import Target
@@ -56,14 +57,14 @@ def build(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tensors.h").write_text(_tensors(model, library, inputs, outputs), encoding="utf-8")
     (directory / "aot.h").write_bytes(header.read_bytes())
-    harness = settings.data_dir("targets") / "harness" / "linux.c"
+    harness = Harness.of(target)
     flags = [flag for flag in target.compiler.flags if flag != "-static"]
     argv: list[str | Path] = [
         target.compiler.find(),
         *flags,
         "-I",
         directory,
-        harness,
+        *(harness.directory / source for source in harness.sources),
         SOURCE,
         "-ldl",
         "-lm",

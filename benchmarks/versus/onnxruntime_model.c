@@ -37,7 +37,7 @@ struct api_base {
 #define INPUTS (sizeof input_tensors / sizeof *input_tensors)
 #define OUTPUTS (sizeof output_tensors / sizeof *output_tensors)
 
-const uint32_t aot_input_count = INPUTS, aot_output_count = OUTPUTS;
+const uint32_t aot_input_count = INPUTS, aot_output_count = OUTPUTS, aot_call_count = 1;
 const uint64_t aot_input_bytes[] = INPUT_BYTES, aot_output_bytes[] = OUTPUT_BYTES;
 
 static void *const *api;
@@ -92,4 +92,13 @@ int aot_run(void *const *inputs, void **outputs) {
       session, NULL, input_names, input_values, INPUTS, output_names, OUTPUTS, output_values));
   for (size_t i = 0; i < OUTPUTS; i++) outputs[i] = output_data[i];
   return 0;
+}
+
+/* ONNX Runtime as the one kernel that it is here. */
+int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)) {
+  mark(0);
+  mark(0);
+  int failed = aot_run(inputs, outputs);
+  mark(1);
+  return failed;
 }

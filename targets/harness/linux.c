@@ -5,9 +5,11 @@
  *                                   warm up, then time inferences; samples as raw uint64 nanoseconds, one JSON line
  *   model memory INPUTS             run two samples; one JSON line with the peak of resident memory
  *   model count INPUTS N            run the first sample N times and print nothing, for a plugin that counts instructions
+ *   model profile INPUTS READINGS N COUNTER
+ *                                   run the first sample N times and read a counter after each kernel (profile.c)
  *
  * INPUTS and OUTPUTS are raw little-endian: the samples one after the other, each with all its tensors concatenated.
- * On any error: one line on standard error and exit status 2. Nothing but this file and the generated one is needed.
+ * On any error: one line on standard error and exit status 2.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "aot.h"
+#include "linux.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "tensors are read and written as they are in memory, and the files are little-endian"
@@ -32,10 +34,10 @@
 
 enum { ALIGNMENT = 64, SMALLEST_WINDOW = 5, LARGEST_WINDOW = 256, CLOCK_READINGS = 1000, MEMORY_SAMPLES = 2 };
 
-static void **inputs, **outputs; /* pointers to the tensors of the current sample */
-static uint64_t sample_bytes;    /* all inputs of one sample */
+void **inputs, **outputs;
+static uint64_t sample_bytes; /* all inputs of one sample */
 
-static _Noreturn void fail(const char *format, ...) {
+_Noreturn void fail(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   fputs("model: ", stderr);
@@ -51,9 +53,9 @@ static uint64_t read_clock(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+uint64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 
-static uint64_t parse_number(const char *name, const char *text) {
+uint64_t parse_number(const char *name, const char *text) {
   char *end;
   errno = 0;
   uint64_t value = strtoull(text, &end, 10);
@@ -61,7 +63,7 @@ static uint64_t parse_number(const char *name, const char *text) {
   return value;
 }
 
-static void *allocate(uint64_t bytes) {
+void *allocate(uint64_t bytes) {
   void *memory = aligned_alloc(ALIGNMENT, (size_t)((bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT));
   if (!memory) fail("cannot allocate %" PRIu64 " bytes", bytes);
   return memory;
@@ -81,8 +83,7 @@ static void run(void) {
   if (failed) fail("kernel call %d failed", failed);
 }
 
-/* Opens the inputs and counts the samples in them: at least one, all whole. */
-static FILE *open_inputs(const char *path, uint64_t *count) {
+FILE *open_inputs(const char *path, uint64_t *count) {
   struct stat about;
   FILE *file = fopen(path, "rb");
   if (!file || fstat(fileno(file), &about)) fail("cannot read %s: %s", path, strerror(errno));
@@ -93,22 +94,22 @@ static FILE *open_inputs(const char *path, uint64_t *count) {
   return file;
 }
 
-static FILE *open_for_writing(const char *path) {
+FILE *open_for_writing(const char *path) {
   FILE *file = fopen(path, "wb");
   if (!file) fail("cannot write %s: %s", path, strerror(errno));
   return file;
 }
 
-static void read_sample(FILE *file, const char *path) {
+void read_sample(FILE *file, const char *path) {
   for (uint32_t i = 0; i < aot_input_count; i++)
     if (fread(inputs[i], 1, aot_input_bytes[i], file) != aot_input_bytes[i]) fail("cannot read %s: it got shorter", path);
 }
 
-static void write_all(const void *data, uint64_t bytes, FILE *file, const char *path) {
+void write_all(const void *data, uint64_t bytes, FILE *file, const char *path) {
   if (fwrite(data, 1, bytes, file) != bytes) fail("cannot write %s: %s", path, strerror(errno));
 }
 
-static void close_written(FILE *file, const char *path) {
+void close_written(FILE *file, const char *path) {
   if (fclose(file)) fail("cannot write %s: %s", path, strerror(errno));
 }
 
@@ -351,8 +352,11 @@ int main(int argc, char **argv) {
     measure_memory(argv[2]);
   } else if (!strcmp(mode, "count") && argc == 4) {
     count_instructions(argv[2], parse_number("N", argv[3]));
+  } else if (!strcmp(mode, "profile") && argc == 6) {
+    profile(argv[2], argv[3], parse_number("N", argv[4]), argv[5]);
   } else {
-    fail("expected: infer INPUTS OUTPUTS | time INPUTS SAMPLES and 7 limits | memory INPUTS | count INPUTS N");
+    fail("expected: infer INPUTS OUTPUTS | time INPUTS SAMPLES and 7 limits | memory INPUTS | count INPUTS N | "
+         "profile INPUTS READINGS N COUNTER");
   }
   return 0;
 }

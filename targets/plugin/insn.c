@@ -6,6 +6,9 @@
  *   cc -O2 -fPIC -shared -fvisibility=hidden -DQEMU_PLUGIN_API=1 -o libinsn.so insn.c
  *   qemu-riscv64 -plugin file=./libinsn.so,out=count.txt program
  *
+ * With the argument `mark`, the address of a function of the guest, the file begins with the count at each entry of that
+ * function, one a line: what was executed between two of its calls is their difference.
+ *
  * QEMU is under the GPL and a plugin runs inside its process; therefore this file, alone in the project, is under
  * GPL-2.0-or-later. It is built on the machine that uses it, loaded only by QEMU and linked into nothing else.
  *
@@ -17,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -27,9 +31,12 @@ struct qemu_plugin_tb;
 extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 extern void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
+extern uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
+extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, void (*)(unsigned int, void *), int flags, void *);
 extern void qemu_plugin_outs(const char *);
 
-enum { ADD_U64 = 0 }; /* enum qemu_plugin_op */
+enum { ADD_U64 = 0 };    /* enum qemu_plugin_op */
+enum { NO_REGISTERS = 0 }; /* enum qemu_plugin_cb_flags */
 
 EXPORT int qemu_plugin_version = QEMU_PLUGIN_API;
 
@@ -73,22 +80,33 @@ static uint64_t total(void) { return qemu_plugin_u64_sum(executed); }
 
 #endif
 
+static uint64_t mark;
+static FILE *counts;
+
+static void marked(unsigned int cpu, void *unused) {
+  (void)cpu, (void)unused;
+  fprintf(counts, "%" PRIu64 "\n", total());
+}
+
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
   (void)id;
+  if (mark && qemu_plugin_tb_vaddr(block) == mark) qemu_plugin_register_vcpu_tb_exec_cb(block, marked, NO_REGISTERS, NULL);
   count_block(block);
 }
 
 static void finished(qemu_plugin_id_t id, void *unused) {
   (void)id, (void)unused;
-  FILE *file = fopen(out, "w");
-  if (!file || fprintf(file, "%" PRIu64 "\n", total()) < 0 || fclose(file)) qemu_plugin_outs("insn: cannot write the count\n");
+  if (fprintf(counts, "%" PRIu64 "\n", total()) < 0 || fclose(counts)) qemu_plugin_outs("insn: cannot write the count\n");
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv) {
   (void)info;
-  for (int i = 0; i < argc; i++)
+  for (int i = 0; i < argc; i++) {
     if (!strncmp(argv[i], "out=", 4)) snprintf(out, sizeof out, "%s", argv[i] + 4);
-  if (!*out) return -1;
+    if (!strncmp(argv[i], "mark=", 5)) mark = strtoull(argv[i] + 5, NULL, 0);
+  }
+  counts = *out ? fopen(out, "w") : NULL;
+  if (!counts) return -1;
   prepare();
   qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
   qemu_plugin_register_atexit_cb(id, finished, NULL);

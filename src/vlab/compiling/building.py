@@ -31,8 +31,8 @@ from vlab.targets import Target
 
 _log = logging.getLogger(__name__)
 
-_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER)
-"""Files of an artifact; the sources are for readers."""
+_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER, exchange.CALLS)
+"""Files of an artifact; the sources are for readers, the calls for its profile."""
 
 
 Work = Callable[[Order, Path, float, int], Product]

@@ -12,6 +12,7 @@ import tvm
 from vlab.compiling.lowering import Lowered, symbol
 from vlab.compiling.schedule.registers import as_int
 from vlab.errors import CompileError
+from vlab.records import KernelCall
 
 _ALIGNMENT = 16
 """Of tensors in arena and weights; the kernels' vector loads assume no more than the alignment of their elements."""
@@ -31,8 +32,13 @@ HEADER = """\
 #include <stdint.h>
 extern const uint32_t aot_input_count, aot_output_count;
 extern const uint64_t aot_input_bytes[], aot_output_bytes[];
-/* 0, or the 1-based number of the kernel call that failed; outputs[i] receives a pointer into the arena. */
+extern const uint32_t aot_call_count;
+/* 0, or the 1-based number of the kernel call that failed. outputs[i] receives a pointer to bytes that stay as they are until
+ * the next run: into the arena, or to an input or a constant that is an output as well. */
 int aot_run(void *const *inputs, void **outputs);
+/* The same, calling mark(0) twice before the first kernel and mark(n) after the n-th: what passes between the first two marks
+ * is what marking takes. */
+int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call));
 """
 
 WEIGHTS = """\
@@ -74,13 +80,37 @@ int (*__TVMBackendFreeWorkspace)(int, int, void *) = give_back;
 
 {declarations}
 
-const uint32_t aot_input_count = {input_count}, aot_output_count = {output_count};
+const uint32_t aot_input_count = {input_count}, aot_output_count = {output_count}, aot_call_count = {call_count};
 const uint64_t aot_input_bytes[] = {{{input_bytes}}}, aot_output_bytes[] = {{{output_bytes}}};
 
-int aot_run(void *const *inputs, void **outputs) {{
-{calls}
+/* CALL(number, kernel, its arguments) for every kernel call in order. */
+#define CALLS{calls}
+
+static int give(void *const *inputs, void **outputs) {{
+  (void)inputs;
 {results}
   return 0;
+}}
+
+int aot_run(void *const *inputs, void **outputs) {{
+#define CALL(number, kernel, ...) \\
+  used = 0; \\
+  if (kernel(__VA_ARGS__)) return number;
+  CALLS
+#undef CALL
+  return give(inputs, outputs);
+}}
+
+int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)) {{
+  mark(0);
+  mark(0);
+#define CALL(number, kernel, ...) \\
+  used = 0; \\
+  if (kernel(__VA_ARGS__)) return number; \\
+  mark(number);
+  CALLS
+#undef CALL
+  return give(inputs, outputs);
 }}
 """
 
@@ -108,6 +138,8 @@ class Generated:
     outputs: tuple[Tensor, ...]
     arena_bytes: int
     workspace_bytes: int
+    calls: tuple[KernelCall, ...]
+    """What each kernel call has to do, in order."""
 
 
 def generate(lowered: Lowered) -> Generated:
@@ -126,9 +158,6 @@ def generate(lowered: Lowered) -> Generated:
     inputs = tuple(_tensor(parameter.ty) for parameter in lowered.main.params)
     outputs = tuple(_tensor(ty) for ty in (result.fields if hasattr(result, "fields") else [result]))
     results = walk.resolve(lowered.main.body.body)
-    for place in results:
-        if place.kind == "input":
-            raise CompileError(f"output is input {place.index} itself, which no kernel computes; drop that output")
 
     offsets, top = _lay_out(walk.storages + walk.allocated)
     storage_offsets, output_offsets = offsets[: len(walk.storages)], offsets[len(walk.storages) :]
@@ -145,11 +174,11 @@ def generate(lowered: Lowered) -> Generated:
         base = storage_offsets if place.kind == "storage" else output_offsets
         return f"ARENA({base[place.index] + place.offset})"
 
-    arity = {name: len(arguments) for name, arguments in walk.calls}
+    arity = {call.symbol: len(call.arguments) for call in walk.calls}
     workspace = max((lowered.workspace_bytes[name] for name in arity), default=0)
     calls = [
-        f"  used = 0;\n  if ({name}({', '.join(text(argument) for argument in arguments)})) return {number};"
-        for number, (name, arguments) in enumerate(walk.calls, 1)
+        f"CALL({number}, {call.symbol}, {', '.join(text(argument) for argument in call.arguments)})"
+        for number, call in enumerate(walk.calls, 1)
     ]
     source = _SOURCE.format(
         arena=max(top, 1),
@@ -160,10 +189,12 @@ def generate(lowered: Lowered) -> Generated:
         output_count=len(outputs),
         input_bytes=", ".join(str(tensor.size_bytes) for tensor in inputs) or "0",
         output_bytes=", ".join(str(tensor.size_bytes) for tensor in outputs),
-        calls="\n".join(calls),
+        call_count=len(calls),
+        calls=" \\\n  ".join(["", *calls]),
         results="\n".join(f"  outputs[{index}] = {text(place)};" for index, place in enumerate(results)),
     )
-    return Generated(source, bytes(weights), inputs, outputs, top, workspace)
+    work = tuple(lowered.calls[call.result] for call in walk.calls)
+    return Generated(source, bytes(weights), inputs, outputs, top, workspace, work)
 
 
 @dataclass(frozen=True)
@@ -177,11 +208,23 @@ class _Place:
 
 
 @dataclass
+class _Call:
+    """A kernel call."""
+
+    symbol: str
+    arguments: list[_Place]
+    result: str = ""
+    """Name of the variable that its result is bound to afterwards."""
+
+
+@dataclass
 class _Walk:
     """What is known so far on the way through the main function."""
 
     places: dict[Any, Any] = field(default_factory=dict)
-    calls: list[tuple[str, list[_Place]]] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+    tensors: dict[Any, _Call | None] = field(default_factory=dict)
+    """Of every variable of allocated memory: the call that has it as an argument, until the result is bound."""
     weights: list[npt.NDArray[Any]] = field(default_factory=list)
     storages: list[int] = field(default_factory=list)
     allocated: list[int] = field(default_factory=list)
@@ -189,6 +232,9 @@ class _Walk:
 
     def bind(self, variable: Any, value: Any) -> None:
         kind = type(value).__name__
+        for memory in value.fields if kind == "Tuple" else (value,):
+            if call := self.tensors.pop(memory, None):
+                call.result = variable.name
         if kind == "Tuple":
             self.places[variable] = [self.place(item) for item in value.fields]
         elif kind == "TupleGetItem":
@@ -196,7 +242,8 @@ class _Walk:
         elif kind != "Call":
             self.places[variable] = self.place(value)
         elif isinstance(value.op, tvm.ir.GlobalVar):
-            self.calls.append((symbol(value.op.name_hint), [self.place(argument) for argument in value.args]))
+            self.calls.append(_Call(symbol(value.op.name_hint), [self.place(argument) for argument in value.args]))
+            self.tensors.update((argument, self.calls[-1]) for argument in value.args if argument in self.tensors)
         else:
             self.places[variable] = self._builtin(variable, value)
 
@@ -223,8 +270,10 @@ class _Walk:
             self.storages.append(as_int(call.args[0].values[0]))
             return _Place("storage", len(self.storages) - 1)
         if name == "relax.memory.alloc_tensor":
+            self.tensors[variable] = None
             return _Place("storage", self.place(call.args[0]).index, as_int(call.args[1].value))
         if name == "relax.builtin.alloc_tensor":
+            self.tensors[variable] = None
             self.allocated.append(_tensor(variable.ty).size_bytes)
             return _Place("output", len(self.allocated) - 1)
         if name in _ALIASES:

@@ -1,8 +1,9 @@
 """Relax module → scheduled kernels as functions over raw pointers, and a main function that is a flat list of calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tvm
@@ -10,13 +11,14 @@ from tvm import relax, s_tir, tirx
 from tvm.ir import Call
 from tvm_ffi import structural_walk
 
-from vlab.compiling import approximating
+from vlab.compiling import approximating, workload
 from vlab.compiling.convolution import conv2d
+from vlab.compiling.lineage import Lineage
 from vlab.compiling.pooling import pool2d
 from vlab.compiling.products import legalise_products
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.registers import as_int
-from vlab.records import Kernel
+from vlab.records import Kernel, KernelCall
 from vlab.targets import Target
 
 _WORKSPACE_ALIGNMENT = 64
@@ -34,19 +36,29 @@ class Lowered:
     """Upper bound of the temporary memory of each kernel, by symbol."""
     report: tuple[Kernel, ...]
     """Each called kernel, and whether the schedule applied."""
+    calls: dict[str, KernelCall]
+    """What each kernel call of `main` has to do, by the name of the variable that its result is bound to."""
     operations: int
     """Estimate of the arithmetic operations in one inference."""
 
 
-def lower(module: Any, target: Target) -> Lowered:
-    """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers."""
+def lower(module: Any, nodes: Mapping[str, str], target: Target) -> Lowered:
+    """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers.
+
+    Args:
+        module: the model in Relax.
+        nodes: names of the model's nodes by the name of the variable in `main` that holds their result.
+        target: what to lower for.
+    """
     approximating.register()
     machine = tvm.target.Target(target.lower.options())
     registers = Registers(target.lanes, target.accumulators)
-    module = _fold(module)
+    lineage = Lineage(nodes)
+    module = _fold(lineage.begin(module), lineage)
     with machine, tvm.transform.PassContext(opt_level=3):
-        module = legalise_products(module, registers)
-        module = _fuse(module, registers)
+        module = lineage.follow(module, [partial(legalise_products, registers=registers)])
+        module = _fuse(module, registers, lineage)
+        calls = workload.calls(module, lineage)
         operations = _operations(module)
         module, report = schedule_module(module, registers)
         module = _plan(module)
@@ -59,7 +71,7 @@ def lower(module: Any, target: Target) -> Lowered:
         for kernel in report
         if kernel.name in called
     )
-    return Lowered(module["main"], kernels, workspace, kept, operations)
+    return Lowered(module["main"], kernels, workspace, kept, calls, operations)
 
 
 def symbol(kernel: str) -> str:
@@ -75,9 +87,10 @@ def emit_object(lowered: Lowered, target: Target) -> Any:
     return tvm.get_global_func("target.build.llvm")(tvm.IRModule(functions), machine)
 
 
-def _fold(module: Any) -> Any:
+def _fold(module: Any, lineage: Lineage) -> Any:
     passes = relax.transform
-    return tvm.transform.Sequential(
+    return lineage.follow(
+        module,
         [
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
@@ -87,13 +100,14 @@ def _fold(module: Any) -> Any:
             passes.CanonicalizeBindings(),
             passes.FoldConstant(),
             passes.DeadCodeElimination(),
-        ]
-    )(module)
+        ],
+    )
 
 
-def _fuse(module: Any, registers: Registers) -> Any:
+def _fuse(module: Any, registers: Registers, lineage: Lineage) -> Any:
     passes = relax.transform
-    return tvm.transform.Sequential(
+    return lineage.follow(
+        module,
         [
             passes.LegalizeOps(_legalisations(registers)),
             passes.AnnotateTIROpPattern(),
@@ -102,8 +116,8 @@ def _fuse(module: Any, registers: Registers) -> Any:
             passes.FuseTIR(),
             passes.DeadCodeElimination(),
             passes.RewriteDataflowReshape(),  # recognises reshapes by the loops they have before they are scheduled
-        ]
-    )(module)
+        ],
+    )
 
 
 def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]:

@@ -47,7 +47,7 @@ class Harness:
         """
         directory = settings.data_dir("targets") / "harness"
         if target.firmware is None:
-            harness = cls(directory, ("linux.c",), ())
+            harness = cls(directory, ("linux.c", "profile.c"), ("linux.h",))
         else:
             harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), ("board.h", LINKER_SCRIPT))
         for path in harness.files:

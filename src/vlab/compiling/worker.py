@@ -21,7 +21,7 @@ from vlab.compiling.outlining import Outline, outline_model
 from vlab.compiling.probing import Case
 from vlab.datasets import Array, write_rows
 from vlab.errors import CompileError, ModelError, VlabError
-from vlab.records import ModelFormat, TensorSpec
+from vlab.records import Calls, ModelFormat, TensorSpec
 from vlab.reference import Loaded
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _compile(order: Order, directory: Path) -> Product:
     imported = import_model(content, order.options.shapes)
 
     _stage("lowering the model")
-    lowered = lowering.lower(imported.module, order.target)
+    lowered = lowering.lower(imported.module, imported.nodes, order.target)
     generated = generating.generate(lowered)
     _stage("generating machine code")
     lowering.emit_object(lowered, order.target).write_to_file(str(directory / exchange.KERNELS), "o")
@@ -73,6 +73,7 @@ def _compile(order: Order, directory: Path) -> Product:
     (directory / exchange.HEADER).write_text(generating.HEADER, encoding="utf-8")
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
+    (directory / exchange.CALLS).write_bytes(Calls(calls=generated.calls).to_json())
     outline = outline_model(content, format_, order.options.shapes)
     inputs = _named(imported.inputs, generated.inputs)
     outputs = tuple(

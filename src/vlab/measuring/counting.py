@@ -1,5 +1,6 @@
 """Exact instructions per inference: from a plugin that counts inside QEMU, or else from QEMU's execution log."""
 
+import itertools
 import logging
 import re
 import shutil
@@ -26,7 +27,7 @@ UNCOUNTED = "instructions_uncounted"
 CHANGED = "instructions_changed"
 """Inferences of the same sample took different numbers of instructions."""
 
-_COUNT_FILE = "instructions.txt"
+_COUNT_FILE, _READINGS_FILE = "instructions.txt", "readings.bin"
 _BUILD_LIMIT_S = 60.0
 _MOMENT_S = 0.01
 
@@ -72,6 +73,50 @@ def count(program: Program, inputs: str, emulator: Emulator, cache: Path, *, log
     return _difference(
         "plugin", PASS_LIMIT_S, lambda inferences, left_s: _by_plugin(program, inputs, inferences, left_s, plugin)
     )
+
+
+@dataclass(frozen=True)
+class CountedCalls:
+    """Instructions of every kernel call, or why there are no such numbers."""
+
+    of_calls: tuple[int, ...] | None
+    how: str
+    """How they were counted, or why they were not."""
+
+
+def count_calls(program: Program, inputs: str, calls: int, emulator: Emulator, cache: Path) -> CountedCalls:
+    """Guest instructions of every kernel call in one inference of the first sample.
+
+    What marking itself takes is taken off; what remains beside the kernel is the call with its arguments.
+
+    Args:
+        program: the artifact's program on an emulated board.
+        inputs: file with at least one sample, in the program's directory.
+        calls: kernel calls of an inference.
+        emulator: the target's.
+        cache: directory for built plugins.
+
+    Raises:
+        MeasureError: the program failed, or the plugin could not be loaded.
+    """
+    mark = program.profile(inputs, _READINGS_FILE, 0, "ns").mark
+    try:
+        plugin = build_plugin(emulator, cache)
+    except NoPluginError as error:
+        how = f"execution log, because {error}"
+        log = execution_log.ExecutionLog(mark)
+        program.mark(inputs, _READINGS_FILE, execution_log.OPTIONS, PASS_LIMIT_S, consume=log.feed)
+        log.total()
+        marks = log.marks
+    else:
+        how = "plugin"
+        (program.work / _COUNT_FILE).unlink(missing_ok=True)
+        program.mark(inputs, _READINGS_FILE, _plugin_options(plugin, mark=mark), PASS_LIMIT_S)
+        marks = _counts(program, plugin)[:-1]
+    if len(marks) != calls + 2:
+        return CountedCalls(None, f"{how}; saw {len(marks)} marks, expected {calls + 2}")
+    empty, *between = (after - before for before, after in itertools.pairwise(marks))
+    return CountedCalls(tuple(count - empty for count in between), how)
 
 
 def build_plugin(emulator: Emulator, cache: Path) -> Path:
@@ -148,12 +193,21 @@ def _difference(how: str, limit_s: float, executed: Callable[[int, float], int])
 
 
 def _by_plugin(program: Program, inputs: str, inferences: int, timeout_s: float, plugin: Path) -> int:
-    written = program.work / _COUNT_FILE
-    written.unlink(missing_ok=True)
+    (program.work / _COUNT_FILE).unlink(missing_ok=True)
+    program.count(inputs, inferences, _plugin_options(plugin), timeout_s)
+    return _counts(program, plugin)[-1]
+
+
+def _plugin_options(plugin: Path, **arguments: int) -> list[str]:
     escaped = str(plugin).replace(",", ",,")  # a comma would start the plugin's own arguments
-    program.count(inputs, inferences, ["-plugin", f"file={escaped},out={_COUNT_FILE}"], timeout_s)
+    given = "".join(f",{name}={value}" for name, value in arguments.items())
+    return ["-plugin", f"file={escaped},out={_COUNT_FILE}{given}"]
+
+
+def _counts(program: Program, plugin: Path) -> list[int]:
+    """What the plugin wrote: the count at each mark and at the end."""
     try:
-        return int(written.read_text())
+        return [int(line) for line in (program.work / _COUNT_FILE).read_text().split()]
     except (OSError, ValueError) as error:
         raise MeasureError(f"the counting plugin wrote no number ({error}); is {plugin} built for this emulator?") from error
 

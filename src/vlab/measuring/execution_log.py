@@ -29,9 +29,18 @@ class UnreadableLogError(MeasureError):
 
 
 class ExecutionLog:
-    """Counts while the log comes in."""
+    """Counts while the log comes in.
 
-    def __init__(self) -> None:
+    Args:
+        mark: address of a function of the guest; the count at each of its entries goes into `marks`. None without.
+    """
+
+    def __init__(self, mark: int | None = None) -> None:
+        self.marks: list[int] = []
+        self._mark = mark
+        self._marked: set[bytes] = set()
+        self._begin = -1
+        """Address of the first instruction of the block that was translated last."""
         self._sizes: dict[bytes, int] = {}
         """Instructions of a block by the line that says it runs; the line holds the address of its code."""
         self._executed = self._last = self._translated = 0
@@ -52,11 +61,16 @@ class ExecutionLog:
                 if self._translated:  # also where code was thrown away and the same address is used again
                     self._sizes[line] = self._translated
                     self._translated = 0
+                    (self._marked.add if self._begin == self._mark else self._marked.discard)(line)
                 if line not in self._sizes:
                     raise UnreadableLogError(f"the emulator runs a block that it never translated: {line[:200]!r}")
+                if line in self._marked:
+                    self.marks.append(self._executed)
                 self._last = self._sizes[line]
                 self._executed += self._last
             elif line.startswith(_INSTRUCTION):
+                if not self._translated:
+                    self._begin = int(line.split()[1], 16)
                 self._translated += 1
             elif line == _TRANSLATION:
                 self._translated = 0  # a translation that became too large is begun again with fewer instructions

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGILL
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from vlab import processes
 from vlab.errors import EvidenceError, MeasureError
@@ -52,6 +52,15 @@ class MemoryReport(Record):
     stack_bytes: int | None = None
     """Deepest use of a microcontroller's stack, which is part of the peak."""
     source: str
+
+
+class ProfileReport(Record):
+    """What the program says of `profile`."""
+
+    mark: int
+    """Address of the function that is entered at each mark."""
+    trouble: str
+    """Why the counter cannot be read; empty where it can."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,36 @@ class Program:
             MeasureError: the program failed.
         """
         self._run(["count", inputs, str(inferences)], timeout_s, options=options, consume=consume)
+
+    def profile(self, inputs: str, readings: str, repetitions: int, counter: Literal["ns", "instructions"]) -> ProfileReport:
+        """Run the first sample that many times, and read a counter before the first kernel, twice, and after each one.
+
+        Args:
+            inputs: file with at least one sample.
+            readings: file for the raw uint64 readings of all repetitions.
+            repetitions: how many times.
+            counter: what to read.
+
+        Raises:
+            MeasureError: the program failed or ran too long.
+        """
+        return _parse(ProfileReport, self._run(["profile", inputs, readings, str(repetitions), counter], PASS_LIMIT_S))
+
+    def mark(
+        self,
+        inputs: str,
+        readings: str,
+        options: Sequence[str],
+        timeout_s: float,
+        consume: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Run the first sample once under the emulator, entering the function that `profile` tells at each mark.
+
+        Raises:
+            PassLimitError: it ran too long.
+            MeasureError: the program failed.
+        """
+        self._run(["profile", inputs, readings, "1", "none"], timeout_s, options=options, consume=consume)
 
     def _run(
         self,

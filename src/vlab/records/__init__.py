@@ -3,8 +3,8 @@
 A record is either valid or cannot be built. Times are integers in nanoseconds (`_ns`), sizes in bytes (`_bytes`), digests
 lowercase hex SHA-256 of stored bytes. `to_json` gives the canonical bytes (RFC 8785): the same record, the same bytes.
 
-Modules: `base` (what every record is made of), `artifacts` (compiled), `results` (measured), `evidence` (verified and pinned),
-`requests` (asked for and reported). Import the names from here.
+Modules: `base` (what every record is made of), `artifacts` (compiled), `results` (measured), `profiles` (kernel by kernel),
+`evidence` (verified and pinned), `requests` (asked for and reported). Import the names from here.
 """
 
 from vlab.records.artifacts import (
@@ -23,6 +23,7 @@ from vlab.records.artifacts import (
 )
 from vlab.records.base import AssetRef, FileRef, Name, Record, Sha256, TargetName, UtcTime, digest_file, request_id_of, utc_now
 from vlab.records.evidence import Anchor, ChainPin, Evidence, Identity, Inclusion, LabProfile, LogHead
+from vlab.records.profiles import CallProfile, Calls, KernelCall, Profile
 from vlab.records.requests import PENDING, BoardOutcome, Job, JobOutcome, Report, Request
 from vlab.records.results import (
     LONGEST_NS,
@@ -47,6 +48,8 @@ __all__ = [
     "Board",
     "BoardInfo",
     "BoardOutcome",
+    "CallProfile",
+    "Calls",
     "ChainPin",
     "CheckCase",
     "CompileOptions",
@@ -58,6 +61,7 @@ __all__ = [
     "Job",
     "JobOutcome",
     "Kernel",
+    "KernelCall",
     "LabProfile",
     "Latency",
     "LogHead",
@@ -71,6 +75,7 @@ __all__ = [
     "OutputNumerics",
     "Percentile",
     "Plan",
+    "Profile",
     "Quality",
     "Record",
     "Report",

@@ -5,8 +5,10 @@ from typing import Any
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from vlab.compiling.foreign import said
+from vlab.compiling.importing.imported import UNNAMED
 from vlab.compiling.importing.operators import CONVERTERS
 from vlab.compiling.importing.rewriting import Refused, Rewritten
+from vlab.compiling.lineage import Origins
 from vlab.errors import ModelError
 
 _CONTRIBUTED = {"Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization"}
@@ -23,8 +25,8 @@ def takes(domain: str, operator: str) -> bool:
     return allowed and operator in known and operator not in _NOT_TENSORS
 
 
-def convert(rewritten: Rewritten) -> tuple[Any, tuple[Refused, ...]]:
-    """The graph as a Relax module, or None with the nodes that stand in the way.
+def convert(rewritten: Rewritten) -> tuple[Any, dict[str, str], tuple[Refused, ...]]:
+    """The graph as a Relax module with the nodes by their variables, or None with the nodes that stand in the way.
 
     Raises:
         ModelError: the graph as a whole cannot be imported.
@@ -34,9 +36,9 @@ def convert(rewritten: Rewritten) -> tuple[Any, tuple[Refused, ...]]:
         module = importer.from_onnx(rewritten.graph, 0)
     except Exception as error:
         if importer.refused:
-            return None, tuple(importer.refused)
+            return None, {}, tuple(importer.refused)
         raise ModelError(f"the model cannot be imported: {said(error)}") from error
-    return (None, tuple(importer.refused)) if importer.refused else (module, ())
+    return (None, {}, tuple(importer.refused)) if importer.refused else (module, importer.origins.nodes(module), ())
 
 
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
@@ -47,6 +49,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._rewritten = rewritten
         self._nodes_by_name = {node.name: node for node in rewritten.graph.node}
         self.refused: list[Refused] = []
+        self.origins = Origins()
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
         """Rewriting has refused them."""
@@ -56,8 +59,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         node = self._nodes_by_name[name]
         try:
             if own := CONVERTERS.get((node.domain, op_name)):
-                return self.bb.normalize(own(self.bb, list(inputs), attrs))
-            return super()._convert_operator(op_name, inputs, attrs, self._rewritten.versions[name])
+                result = self.bb.normalize(own(self.bb, list(inputs), attrs))
+            else:
+                result = super()._convert_operator(op_name, inputs, attrs, self._rewritten.versions[name])
         except Exception as error:
             self.refused.append(Refused(op_name, name, said(error)))
             raise
+        self.origins.note(self._rewritten.origins[name].removeprefix(UNNAMED), result)
+        return result

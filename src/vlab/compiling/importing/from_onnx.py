@@ -7,7 +7,7 @@ import onnx
 
 from vlab.compiling.foreign import said
 from vlab.compiling.importing.advice import advise
-from vlab.compiling.importing.imported import Imported, Shape
+from vlab.compiling.importing.imported import UNNAMED, Imported, Shape
 from vlab.compiling.importing.rewriting import Refused, rewrite
 from vlab.errors import ModelError
 
@@ -33,10 +33,10 @@ def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
     rewritten = rewrite(model, takes)
-    module, refused = (None, rewritten.refused) if rewritten.refused else convert(rewritten)
+    module, nodes, refused = (None, {}, rewritten.refused) if rewritten.refused else convert(rewritten)
     if refused:
         raise ModelError(_refusal(refused))
-    return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices))
+    return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices), nodes)
 
 
 def _refusal(refused: Sequence[Refused]) -> str:
@@ -62,7 +62,7 @@ def _parse(content: bytes) -> Any:
         raise ModelError(f"the model is damaged: its protocol buffer cannot be parsed ({said(error)}); get it again") from error
     for graph in _graphs(model.graph):
         for node in graph.node:
-            node.name = node.name or f"that computes {', '.join(node.output)}"
+            node.name = node.name or f"{UNNAMED}{', '.join(node.output)}"
     return model
 
 

@@ -21,6 +21,22 @@ def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
         raise ModelError(f"a shape is given for {', '.join(sorted(shapes))}, but a TFLite model has fixed shapes; give none")
     import tflite
     from tvm.relax.frontend.tflite import from_tflite
+    from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
+
+    from vlab.compiling.lineage import Origins
+
+    origins = Origins()
+
+    class NamingConverter(OperatorConverter):  # type: ignore[misc]
+        """TVM's converter, which also notes what comes of every operator; their names are index and output tensor."""
+
+        def convert_op_to_relax(self) -> None:
+            super().convert_op_to_relax()
+            for index in range(self.subgraph.OperatorsLength()):
+                for tensor in self.get_output_tensors(self.subgraph.Operators(index)):
+                    name = names[tensor.tensor_idx]
+                    if self.exp_tab.has_expr(name):
+                        origins.note(f"{index} {name}", self.exp_tab.get_expr(name))
 
     try:
         model = tflite.Model.GetRootAsModel(content, 0)
@@ -41,7 +57,7 @@ def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
             f"the TFLite model is quantised (tensor {quantised[0]}); expected float32, so convert it without quantisation"
         )
     try:
-        module = from_tflite(model)
+        module = from_tflite(model, op_converter=NamingConverter)
     except Exception as error:
         raise ModelError(f"the TFLite model cannot be imported: {said(error)}") from error
-    return Imported(module, inputs, outputs, ())
+    return Imported(module, inputs, outputs, (), origins.nodes(module))

@@ -1,9 +1,12 @@
 """What every importer gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
+
+UNNAMED = "that computes "
+"""Begins the name given to a node without one; its outputs follow."""
 
 
 @dataclass(frozen=True)
@@ -14,3 +17,5 @@ class Imported:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     notices: tuple[str, ...]
+    nodes: dict[str, str] = field(default_factory=dict)
+    """Names of the model's nodes by the name of the variable in `main` that holds their result, in the model's order."""

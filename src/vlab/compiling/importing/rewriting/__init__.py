@@ -26,6 +26,8 @@ class Rewritten:
     """Names of nodes are unique and begin with the name of the model's node they come from."""
     versions: dict[str, int]
     """Node name → version of its domain's operator set: nodes of one graph may differ."""
+    origins: dict[str, str]
+    """Node name → name of the model's node that it comes from."""
     types: dict[str, onnx.TypeProto]
     """What is known about values."""
     refused: tuple[Refused, ...]
@@ -61,7 +63,7 @@ def rewrite(model: onnx.ModelProto, known: Callable[[str, str], bool]) -> Rewrit
         if name in needed:
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = name
-    return Rewritten(graph, built.versions, built.types, tuple(rewriter.refused))
+    return Rewritten(graph, built.versions, built.origins, built.types, tuple(rewriter.refused))
 
 
 def _used(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

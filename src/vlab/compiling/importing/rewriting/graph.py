@@ -28,6 +28,8 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
     """Node name → version of its domain's operator set."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Node name → name of the model's node that it was emitted for."""
     origin: str = ""
     """Name of the model's node that is worked on; begins the names of what is emitted for it."""
     _numbers: dict[str, int] = field(default_factory=dict)
@@ -145,6 +147,7 @@ class Graph:
         proto.output[:] = outputs
         self.nodes.append(proto)
         self.versions[proto.name] = node.version
+        self.origins[proto.name] = self.origin
         return outputs
 
     def _infer(self, node: Node) -> dict[str, onnx.TypeProto]:

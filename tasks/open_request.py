@@ -1,6 +1,7 @@
 """Write down what was asked for, before anything runs."""
 
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +23,10 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
     if known := journal.read("request.json"):
         return reopen(known, boards)
     store = Tracking.load("lab").url
-    model_path, model_asset = _fetch(model, journal.path("model"), store, compiling.inspect_model)
+    model_path, model_asset = _fetch(model, journal.path("model"), store, _one_file)
     reference = compiling.inspect_model(model_path)
     if dataset:
-        dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store, measuring.load_dataset)
+        dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store, _data_set)
     else:
         rows = measuring.random_inputs(model_path, reference.format, options.shapes)
         dataset_path = journal.write("dataset/random.npz", rows)
@@ -76,7 +77,19 @@ def reopen(known: bytes, boards: list[Board]) -> Request:
     return request
 
 
-def _fetch(source: str, into: Path, store: str, check: Callable[[Path], object]) -> tuple[Path, AssetRef]:
+def _one_file(model: Path, folder: Path) -> Path:
+    gathered = compiling.gather(model, folder)
+    if gathered.notice:
+        get_run_logger().warning("%s: %s", model.name, gathered.notice)
+    return gathered.path
+
+
+def _data_set(path: Path, _: Path) -> Path:
+    measuring.load_dataset(path)
+    return path
+
+
+def _fetch(source: str, into: Path, store: str, check: Callable[[Path, Path], Path]) -> tuple[Path, AssetRef]:
     """A file of the lab's machine, or an asset handed over by the client as JSON; either way a copy in the journal.
 
     A file is checked first: everybody can read the store, so nothing but models and data sets gets from here into it.
@@ -89,6 +102,6 @@ def _fetch(source: str, into: Path, store: str, check: Callable[[Path], object])
         raise ModelError(
             f"there is no file {source} on the lab's machine; give a path there, or hand it in with `vlab benchmark`"
         )
-    check(path)
-    asset = tracking.store_put(path, path.name, url=store)
+    with tempfile.TemporaryDirectory() as folder:
+        asset = tracking.store_put(check(path, Path(folder)), path.name, url=store)
     return tracking.store_get(asset, into, url=store), asset

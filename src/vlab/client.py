@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+
+_log = logging.getLogger(__name__)
 
 DEPLOYMENT = "benchmark/lab"
 STEPS_EACH_BOARD = ("compile ", "sign compile ", "run on ", "log ", "attach evidence ")
@@ -161,15 +165,19 @@ class Lab:
             raise RefusedError(
                 f"there is no {what} at {path}; got {'a directory' if file.is_dir() else 'nothing'}, expected a file"
             )
-        if what == "model":
-            from vlab import compiling
+        with tempfile.TemporaryDirectory() as folder:
+            if what == "model":
+                from vlab import compiling
 
-            compiling.inspect_model(file)
-        else:
-            from vlab import measuring
+                gathered = compiling.gather(file, Path(folder))
+                file = gathered.path
+                if gathered.notice:
+                    _log.warning("%s: %s", file.name, gathered.notice)
+            else:
+                from vlab import measuring
 
-            measuring.load_dataset(file)
-        return tracking.store_put(file, file.name, url=self.profile.tracking_url).model_dump_json()
+                measuring.load_dataset(file)
+            return tracking.store_put(file, file.name, url=self.profile.tracking_url).model_dump_json()
 
     def _start(self, request_id: str, parameters: dict[str, Any]) -> Run:
         with self._prefect() as client:

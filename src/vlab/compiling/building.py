@@ -12,6 +12,7 @@ from vlab import errors, processes
 from vlab.compiling import exchange, linking, memory, toolchain
 from vlab.compiling.cache import Cache, Entry
 from vlab.compiling.exchange import Order, Product, Response
+from vlab.compiling.gathering import gather
 from vlab.compiling.models import inspect_model
 from vlab.compiling.toolchain import Harness, Sources
 from vlab.errors import CompileError, EvidenceError
@@ -27,6 +28,7 @@ from vlab.records import (
     Toolchain,
     digest_file,
 )
+from vlab.reference import runtime_name
 from vlab.targets import Target
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class Compiled:
     """Digest of manifest.json: the artifact's digest."""
     cached: bool
     """Whether it was there already."""
+    notices: tuple[str, ...]
+    """What the requester should know about how the model was taken."""
     duration_ns: int
     """What this call took."""
 
@@ -61,6 +65,8 @@ class _Key(Record):
     target_sha256: Sha256
     options: CompileOptions
     sources: Sources
+    reference: str
+    probe_sha256: Sha256 | None
 
 
 def compile_model(
@@ -79,12 +85,12 @@ def compile_model(
     An artifact exists only if its outputs agreed with the reference runtime's. Compiling the same again gives the same bytes.
 
     Args:
-        model: ONNX or TFLite file, float32.
+        model: ONNX or TFLite file; weights in other files are put into it first.
         target: what to compile for.
         cache: directory of compiled artifacts, made if need be; may be shared by processes.
         options: what the requester chose.
         probe_inputs: data set with real inputs for the reference check, of which the first 32 are used; random inputs without
-            it. Not part of the cache's key.
+            it.
         timeout_s: limit for the compile; waiting for another process that compiles the same does not count.
         memory_bytes: limit on the compiler process's address space.
         work: carries out the order in place of a new process, for who compiles a thousand models and isolates them himself.
@@ -98,25 +104,37 @@ def compile_model(
     started = time.monotonic_ns()
     options = options or CompileOptions()
     harness = Harness.of(target)
-    reference = inspect_model(model)
     sources = toolchain.sources(target.compiler, harness)
-    key = _Key(model=reference, target_sha256=target.digest(), options=options, sources=sources).digest()
     store = Cache(cache.absolute())
 
-    with store.locked(key):
-        entry = store.find(key)
-        cached = entry is not None
-        if entry is None:
-            target.command(Path(linking.EXECUTABLE), [])  # refuses now rather than after the compile
-            order = Order(
-                path=str(model.absolute()),
-                model=reference,
-                target=target,
-                options=options,
-                probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
-            )
-            entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes, work or _work)
-    return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, time.monotonic_ns() - started)
+    with store.temporary() as folder:
+        gathered = gather(model, folder)
+        taken = inspect_model(gathered.path)
+        key = _Key(
+            model=taken,
+            target_sha256=target.digest(),
+            options=options,
+            sources=sources,
+            reference=runtime_name(taken.format),
+            probe_sha256=digest_file(probe_inputs) if probe_inputs else None,
+        ).digest()
+        with store.locked(key):
+            entry = store.find(key)
+            cached = entry is not None
+            if entry is None:
+                target.command(Path(linking.EXECUTABLE), [])  # refuses now rather than after the compile
+                order = Order(
+                    path=str(gathered.path.absolute()),
+                    model=taken,
+                    target=target,
+                    options=options,
+                    probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
+                )
+                entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes, work or _work)
+    notices = (*filter(None, [gathered.notice]), *entry.manifest.notices)
+    for notice in notices:
+        _log.warning("%s: %s", taken.name, notice)
+    return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, notices, time.monotonic_ns() - started)
 
 
 def _build(
@@ -136,8 +154,6 @@ def _build(
             raise CompileError(
                 f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
             ) from error
-        for notice in product.notices:
-            _log.warning("%s: %s", order.model.name, notice)
         artifact = scratch / "artifact"
         artifact.mkdir()
         for name in _KEPT:

@@ -37,6 +37,13 @@ class Cache:
         self.root = root
 
     @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A fresh directory beside the entries; gone afterwards."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".taking-", dir=self.root) as folder:
+            yield Path(folder)
+
+    @contextmanager
     def locked(self, key: str) -> Iterator[None]:
         """Hold the key's lock, against other threads and processes; the system releases it when its holder ends."""
         locks = self.root / "locks"

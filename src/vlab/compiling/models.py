@@ -1,11 +1,17 @@
-"""What a model file is, told by its bytes and without any model library."""
+"""What a model file is, told by its bytes and without any model library; files that no compile could bear are refused."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from vlab.compiling import wire
 from vlab.errors import ModelError
 from vlab.records import ModelFormat, ModelRef, digest_file
+
+MAX_MODEL_BYTES = (2 << 30) - 1
+"""What a protocol buffer and the offsets of a flatbuffer can address."""
+MAX_OPERATORS = 10_000
+"""In all graphs of a model; the largest network in use has some 5,000, and compiling takes time for each."""
+MAX_DEPTH = 16
+"""Graphs within each other."""
 
 _TFLITE_IDENTIFIER = b"TFL3"
 """File identifier in bytes 4 to 8 of a TFLite flatbuffer (schema.fbs, `file_identifier`)."""
@@ -14,6 +20,14 @@ _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25
 """Field number to wire type of ModelProto (onnx.proto, IR version 13)."""
 _GRAPH, _OPSET_IMPORT = 7, 8
 
+_CONTAINERS = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+}
 _SUPPORTED = "expected an ONNX or TFLite model"
 
 
@@ -23,22 +37,37 @@ def inspect_model(path: Path) -> ModelRef:
     ONNX is recognised by walking the top level of its protocol buffer, which also tells a file that was cut off.
 
     Raises:
-        ModelError: no such file, not a model, or truncated.
+        ModelError: no such file, not a model, truncated, larger than a model can be, or with more operators or deeper nested
+            graphs than anything compiles.
     """
     if not path.is_file():
         raise ModelError(f"{path} is not a file; {_SUPPORTED}")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise ModelError(f"{path} is empty; {_SUPPORTED}")
-    return ModelRef(name=path.stem, sha256=digest_file(path), format=_format(path), size_bytes=path.stat().st_size)
-
-
-def _format(path: Path) -> ModelFormat:
+    if size > MAX_MODEL_BYTES:
+        raise ModelError(f"{path} has {size} bytes, expected at most {MAX_MODEL_BYTES}; reduce or quantise the model")
     content = path.read_bytes()
+    format_ = _format(path, content)
+    if format_ is ModelFormat.onnx:
+        found = wire.survey(content, most_operators=MAX_OPERATORS, most_depth=MAX_DEPTH)
+        if found.operators > MAX_OPERATORS:
+            raise ModelError(
+                f"{path} has more than {MAX_OPERATORS} operators, expected at most that; split it into several models"
+            )
+        if found.depth > MAX_DEPTH:
+            raise ModelError(
+                f"{path} has graphs nested more than {MAX_DEPTH} deep, expected at most that; export it without control flow"
+            )
+    return ModelRef(name=path.stem, sha256=digest_file(path), format=format_, size_bytes=size)
+
+
+def _format(path: Path, content: bytes) -> ModelFormat:
     if content[4:8] == _TFLITE_IDENTIFIER:
         return ModelFormat.tflite
     numbers: set[int] = set()
     try:
-        for field in _fields(content):
+        for field in wire.fields(content):
             if field.number not in _ONNX_FIELDS or _ONNX_FIELDS[field.number] != field.wire_type:
                 break
             if field.end > len(content):
@@ -54,42 +83,7 @@ def _format(path: Path) -> ModelFormat:
     except IndexError as error:
         if numbers:
             raise ModelError(f"{path} is a truncated ONNX model: it ends within a field; get it again") from error
+    for start, what in _CONTAINERS.items():
+        if content.startswith(start):
+            raise ModelError(f"{path} is {what}; {_SUPPORTED}, so unpack it first")
     raise ModelError(f"{path} is not a model: it starts with {content[:8]!r}; {_SUPPORTED}")
-
-
-@dataclass(frozen=True)
-class _Field:
-    number: int
-    wire_type: int
-    end: int
-    """Offset after the field, which may lie beyond the end of a truncated file."""
-
-
-def _fields(content: bytes) -> Iterator[_Field]:
-    """The fields of a serialised message (protobuf.dev/programming-guides/encoding).
-
-    Raises:
-        IndexError: the message ends within a number.
-    """
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, at = _varint(content, at)
-        elif wire_type == 2:
-            length, at = _varint(content, at)
-            at += length
-        yield _Field(tag >> 3, wire_type, at)
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number at an offset, seven bits a byte with the lowest first, and the offset after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-    return value, at

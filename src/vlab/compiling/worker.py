@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlab import errors, reference
-from vlab.compiling import exchange, probing
+from vlab.compiling import exchange, limits, probing
 from vlab.compiling.exchange import Failure, Order, ProbeCase, Product, Response
 from vlab.compiling.foreign import said
 from vlab.compiling.outlining import Outline, outline_model
@@ -58,6 +58,10 @@ def _compile(order: Order, directory: Path) -> Product:
     if sha256(content).hexdigest() != order.model.sha256:
         raise ModelError(f"{order.path} changed while it was compiled; compile it again")
 
+    _stage("reading the model")
+    outline = outline_model(content, format_, order.options.shapes)
+    limits.refuse_excess(outline)
+
     _stage("importing the model")
     from vlab.compiling import generating, importing, lowering
 
@@ -74,7 +78,6 @@ def _compile(order: Order, directory: Path) -> Product:
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
     (directory / exchange.CALLS).write_bytes(Calls(calls=generated.calls).to_json())
-    outline = outline_model(content, format_, order.options.shapes)
     inputs = _named(imported.inputs, generated.inputs)
     outputs = tuple(
         spec.model_copy(update={"step": outline.step(spec.name)}) for spec in _named(imported.outputs, generated.outputs)

@@ -42,7 +42,7 @@ def outline_onnx(content: bytes, shapes: Mapping[str, Sequence[int]]) -> Outline
     """The outline of an ONNX model's main graph; a free first dimension of an input counts as 1.
 
     Raises:
-        ModelError: its protocol buffer cannot be parsed.
+        ModelError: its protocol buffer cannot be parsed, its graph is out of order, or a constant is not what it says it is.
     """
     from google.protobuf.message import DecodeError
 
@@ -50,11 +50,23 @@ def outline_onnx(content: bytes, shapes: Mapping[str, Sequence[int]]) -> Outline
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         raise ModelError(f"the model is damaged: its protocol buffer cannot be parsed ({said(error)}); get it again") from error
+    try:
+        return _read(model, shapes)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged node lacks whatever its operator needs
+        raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
+
+
+def _read(model: Any, shapes: Mapping[str, Sequence[int]]) -> Outline:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].type == 4:
             constants[node.output[0]] = node.attribute[0].t
+    for name, tensor in constants.items():
+        _refuse_misfit(name, tensor)
+    _refuse_disorder(graph, constants)
     for value in graph.input:
         if value.name not in constants:
             _fix(value, shapes.get(value.name))
@@ -72,6 +84,22 @@ def outline_onnx(content: bytes, shapes: Mapping[str, Sequence[int]]) -> Outline
         weights={name: _weight_bytes(tensor) for name, tensor in constants.items()},
         quantisation=quantisation,
     )
+
+
+def _refuse_disorder(graph: Any, constants: Mapping[str, Any]) -> None:
+    """Refuse a graph that computes a tensor twice, or reads one before it is computed, as in a cycle."""
+    known = {value.name for value in graph.input} | set(constants) | {one.values.name for one in graph.sparse_initializer}
+    for node in graph.node:
+        named = node.name or f"that computes {', '.join(node.output)}"
+        if missing := [name for name in node.input if name and name not in known]:
+            raise ModelError(
+                f"{node.op_type} (node {named}) reads {missing[0]}, which nothing before it computes: the graph is unsorted "
+                "or has a cycle; export the model again"
+            )
+        for name in node.output:
+            if name and name in known and not (node.op_type == "Constant" and name in constants):
+                raise ModelError(f"{node.op_type} (node {named}) computes {name}, which exists already; export the model again")
+            known.add(name)
 
 
 def _fix(value: Any, shape: Sequence[int] | None) -> None:
@@ -119,6 +147,21 @@ def _inferred(model: Any, constants: Mapping[str, Any]) -> tuple[dict[str, tuple
 def _weight_bytes(tensor: Any) -> int:
     """Bytes that a constant says it has, whatever data came with it."""
     return int(math.prod(tensor.dims) * np.dtype(_TYPES.get(tensor.data_type, "uint8")).itemsize)
+
+
+def _refuse_misfit(name: str, tensor: Any) -> None:
+    """Refuse a constant whose data is not what its shape and type say."""
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        raise ModelError(f"weight {name} has type {tensor.data_type}, which ONNX does not know; export the model again")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.data_type not in _TYPES:
+        return  # whoever needs it says so
+    if any(extent < 0 for extent in tensor.dims):
+        raise ModelError(f"weight {name} has shape {list(tensor.dims)}, expected no negative extent; export the model again")
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != _weight_bytes(tensor):
+        raise ModelError(
+            f"weight {name} is {_TYPES[tensor.data_type]}{list(tensor.dims)} and so {_weight_bytes(tensor)} bytes, and has "
+            f"{len(tensor.raw_data)}; export the model again"
+        )
 
 
 def _operator(node: Any, shapes: Mapping[str, tuple[int, ...]], constants: Mapping[str, Any]) -> Operator:
@@ -179,14 +222,14 @@ def _quantisation(node: Any, constants: Mapping[str, Any]) -> dict[str, Quantisa
         return {}
     scales = _values(constants[names[0]]).ravel()
     zero_point = _values(constants[names[1]]) if len(names) > 1 and names[1] in constants else np.zeros(1, np.uint8)
-    if (
-        scales.size != 1
-        or zero_point.size != 1
-        or zero_point.dtype.kind not in "iu"
-        or not 0 < float(scales.ravel()[0]) < math.inf
-    ):
+    if not np.isfinite(scales.astype(np.float64)).all():
+        raise ModelError(
+            f"{node.op_type} (node {node.name or node.output[0]}) has a scale that is not finite, expected finite numbers; "
+            "quantise the model again"
+        )
+    if scales.size != 1 or zero_point.size != 1 or zero_point.dtype.kind not in "iu" or scales[0] <= 0:
         return {}
-    return {tensor: Quantisation(float(scales.ravel()[0]), int(zero_point.ravel()[0]), zero_point.dtype.name)}
+    return {tensor: Quantisation(float(scales[0]), int(zero_point.ravel()[0]), zero_point.dtype.name)}
 
 
 def _values(tensor: Any) -> Any:

@@ -54,7 +54,9 @@ def _read(content: bytes) -> Outline:
         scaled = tensor.Quantization()
         if scaled is not None and scaled.ScaleLength() == 1 and dtypes.get(name, "").endswith(("int8", "int16")):
             scale = float(scaled.Scale(0))
-            if 0 < scale < math.inf:
+            if not math.isfinite(scale):
+                raise ModelError(f"tensor {name} has the scale {scale}, expected a finite number; quantise the model again")
+            if scale > 0:
                 zero_point = int(scaled.ZeroPoint(0)) if scaled.ZeroPointLength() else 0
                 quantisation[name] = Quantisation(scale, zero_point, dtypes[name])
 

@@ -24,7 +24,7 @@ class Quantisation:
         return self.scale * (int(info.min) - self.zero_point), self.scale * (int(info.max) - self.zero_point)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """One node of the graph."""
 

@@ -14,8 +14,9 @@ from vlab.compiling.schedule.registers import as_int
 from vlab.errors import CompileError
 from vlab.records import KernelCall
 
-_ALIGNMENT = 16
-"""Of tensors in arena and weights; the kernels' vector loads assume no more than the alignment of their elements."""
+_ALIGNMENT = 64
+"""Of tensors in arena and weights: a cache line. The kernels assume no more than that of their elements, but a vector that lies
+across two lines takes two loads."""
 
 _ALIASES = {
     f"relax.{name}" for name in ("reshape", "expand_dims", "squeeze", "flatten", "memory.kill_storage", "memory.kill_tensor")

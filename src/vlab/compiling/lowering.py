@@ -12,6 +12,7 @@ from tvm.ir import Call
 from tvm_ffi import structural_walk
 
 from vlab.compiling import approximating, workload
+from vlab.compiling.constants import fold_constants
 from vlab.compiling.convolution import conv2d
 from vlab.compiling.lineage import Lineage
 from vlab.compiling.pooling import pool2d
@@ -94,11 +95,14 @@ def _fold(module: Any, lineage: Lineage) -> Any:
         [
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
+            fold_constants,
             passes.FoldConstant(),
             # Pooling follows the convolutions by itself; naming it here is an error.
             passes.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
             passes.CanonicalizeBindings(),
+            fold_constants,
             passes.FoldConstant(),
+            passes.CanonicalizeBindings(),
             passes.DeadCodeElimination(),
         ],
     )

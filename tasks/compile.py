@@ -44,6 +44,8 @@ def compile_model(request: Request, target: str) -> Compiled | State[Compiled]:
         options=request.options,
         probe_inputs=_only_file(settings.runs / request.request_id / "dataset"),
     )
+    for notice in done.notices:
+        get_run_logger().warning("%s: %s", request.model.name, notice)
     archive = compiling.pack(done.directory)
     compiled = Compiled(
         target=target,

@@ -5,9 +5,6 @@
  *                                   warm up, then time inferences; samples as raw uint64 nanoseconds, one JSON line
  *   model memory INPUTS             run two samples; one JSON line with the memory in use and the depth of the stack
  *   model count INPUTS N            run the first sample N times and print nothing, for an emulator that counts instructions
- *   model profile INPUTS READINGS N COUNTER
- *                                   run the first sample N times and read a counter before the first kernel, twice, and after
- *                                   each one
  *
  * The commands, files and answers are those of linux.c. Files and arguments come by semihosting, from the debugger or emulator;
  * arguments hold no blanks. There is no heap, and no C library but for what kernels call. On any error: one line on standard
@@ -185,11 +182,10 @@ static void measure_memory(const char *inputs_name) {
 static file dataset;
 static uintptr_t dataset_samples, next_sample;
 
-static uint64_t ticks_to_ns(uint64_t ticks) {
+static uint64_t now_ns(void) {
+  uint64_t ticks = read_timer();
   return ticks / TIMER_HZ * 1000000000u + ticks % TIMER_HZ * 1000000000u / TIMER_HZ;
 }
-
-static uint64_t now_ns(void) { return ticks_to_ns(read_timer()); }
 
 static void take_next_sample(void) {
   uintptr_t block[] = {(uintptr_t)dataset.handle, next_sample * sample_bytes};
@@ -276,40 +272,6 @@ static void time_inferences(const char *inputs_name, const char *samples_name, s
   write_text(answer, ",\"preemptions\":0}\n");
 }
 
-/* --- profile ---------------------------------------------------------------------------------------------------- */
-
-static uint64_t *next_reading; /* NULL where the emulator counts and only has to see mark() entered */
-
-static __attribute__((noinline, noclone)) void mark(uint32_t call) {
-  (void)call;
-  if (next_reading) *next_reading++ = read_timer();
-}
-
-static void profile(const char *inputs_name, const char *readings_name, uint64_t repetitions, const char *counter) {
-  uint64_t readings[aot_call_count + 2]; /* on the stack, for other modes need no memory for it */
-  bool timed = !strcmp(counter, "ns");
-  if (!timed && strcmp(counter, "none") && strcmp(counter, "instructions"))
-    fail(counter, " is no counter", ", expected ns, instructions or none");
-  if (!strcmp(counter, "instructions")) repetitions = 0; /* only an emulator or debugger could tell */
-  uintptr_t count;
-  file source = open_inputs(inputs_name, &count), sink = open_for_writing(readings_name);
-  read_sample(source);
-  if (timed) start_timer();
-  while (repetitions--) {
-    next_reading = timed ? readings : NULL;
-    int failed = aot_profile((void *const *)inputs, outputs, mark);
-    check_stack();
-    if (failed) fail("kernel call failed: ", format_number((uint64_t)failed, 10), "");
-    for (uint32_t i = 0; i < aot_call_count + 2; i++) readings[i] = timed ? ticks_to_ns(readings[i]) : 0;
-    write_all(sink, readings, sizeof readings);
-  }
-  close_written(sink);
-  if (!strcmp(counter, "none")) return;
-  file answer = open_file(":tt", WRITE);
-  print_field(answer, "{\"mark\":", (uintptr_t)&mark & ~(uintptr_t)1); /* in Thumb code bit 0 is set */
-  write_text(answer, timed ? ",\"trouble\":\"\"}\n" : ",\"trouble\":\"this board has no such counter\"}\n");
-}
-
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 _Noreturn void report_trap(uintptr_t sp, uintptr_t place, uintptr_t cause) {
@@ -353,11 +315,9 @@ static __attribute__((noinline)) void carry_out(void) {
     measure_memory(words[2]);
   } else if (!strcmp(mode, "count") && count == 4) {
     count_instructions(words[2], parse_number("N", words[3]));
-  } else if (!strcmp(mode, "profile") && count == 6) {
-    profile(words[2], words[3], parse_number("N", words[4]), words[5]);
   } else {
     fail("expected one of: infer INPUTS OUTPUTS | time INPUTS SAMPLES WARMUP_MIN_COUNT WARMUP_MIN_NS WARMUP_MAX_NS MIN_COUNT "
-         "MIN_NS MAX_NS MAX_COUNT | memory INPUTS | count INPUTS N | profile INPUTS READINGS N COUNTER", "", "");
+         "MIN_NS MAX_NS MAX_COUNT | memory INPUTS | count INPUTS N", "", "");
   }
 }
 

@@ -1,16 +1,17 @@
 """One compile from end to end: cache, worker process, link, reference check, manifest."""
 
-import logging
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlab import errors, processes
 from vlab.compiling import exchange, linking, memory, toolchain
-from vlab.compiling.cache import Cache, Entry
+from vlab.compiling.cache import Cache
 from vlab.compiling.exchange import Order, Product, Response
 from vlab.compiling.gathering import gather
 from vlab.compiling.models import inspect_model
@@ -30,8 +31,6 @@ from vlab.records import (
 )
 from vlab.reference import runtime_name
 from vlab.targets import Target
-
-_log = logging.getLogger(__name__)
 
 _KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER, exchange.CALLS)
 """Files of an artifact; the sources are for readers, the calls for its profile."""
@@ -79,6 +78,7 @@ def compile_model(
     timeout_s: float = 600,
     memory_bytes: int = 8 * 2**30,
     work: Work | None = None,
+    debug: Path | None = None,
 ) -> Compiled:
     """Compile a model for a target, or take the artifact from the cache.
 
@@ -94,6 +94,8 @@ def compile_model(
         timeout_s: limit for the compile; waiting for another process that compiles the same does not count.
         memory_bytes: limit on the compiler process's address space.
         work: carries out the order in place of a new process, for who compiles a thousand models and isolates them himself.
+        debug: folder that is given what the compile worked with and what compiler and TVM said, with their stack traces, also
+            where it fails; the cache is not asked then.
 
     Raises:
         ModelError: the model cannot be read or compiled.
@@ -119,7 +121,7 @@ def compile_model(
             probe_sha256=digest_file(probe_inputs) if probe_inputs else None,
         ).digest()
         with store.locked(key):
-            entry = store.find(key)
+            entry = None if debug else store.find(key)
             cached = entry is not None
             if entry is None:
                 target.command(Path(linking.EXECUTABLE), [])  # refuses now rather than after the compile
@@ -130,36 +132,45 @@ def compile_model(
                     options=options,
                     probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
                 )
-                entry = _build(store, key, order, sources, harness, time.monotonic() + timeout_s, memory_bytes, work or _work)
+                deadline = time.monotonic() + timeout_s
+                with store.building(key) as scratch, _kept(scratch, debug):
+                    artifact, manifest = _build(scratch, order, sources, harness, deadline, memory_bytes, work or _work)
+                    entry = store.store(key, manifest, artifact)
     notices = (*filter(None, [gathered.notice]), *entry.manifest.notices)
-    for notice in notices:
-        _log.warning("%s: %s", taken.name, notice)
     return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, notices, time.monotonic_ns() - started)
 
 
+@contextmanager
+def _kept(scratch: Path, debug: Path | None) -> Iterator[None]:
+    """Copy what is in the directory at the end, whatever the end is."""
+    try:
+        yield
+    finally:
+        if debug is not None:
+            shutil.copytree(scratch, debug, dirs_exist_ok=True)
+
+
 def _build(
-    store: Cache, key: str, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int, work: Work
-) -> Entry:
+    scratch: Path, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int, work: Work
+) -> tuple[Path, ArtifactManifest]:
+    """Compile, link and check in a directory; the artifact's own directory within it, and its manifest."""
     from vlab.compiling import checking  # here, so that asking what a model is stays light
 
-    with store.building(key) as scratch:
-        try:
-            product = work(order, scratch, _left(deadline), memory_bytes)
-            linked = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
-            numerics = checking.check(linked.executable, order.target, product, timeout_s=_left(deadline))
-            stack_used = (
-                memory.stack_used(linked.executable, order.target, timeout_s=_left(deadline)) if linked.memory else None
-            )
-        except processes.LimitError as error:
-            raise CompileError(
-                f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
-            ) from error
-        artifact = scratch / "artifact"
-        artifact.mkdir()
-        for name in _KEPT:
-            (scratch / name).rename(artifact / name)
-            (artifact / name).chmod(0o755 if name == linking.EXECUTABLE else 0o644)
-        return store.store(key, _manifest(order, sources, product, linked.memory, stack_used, numerics, artifact), artifact)
+    try:
+        product = work(order, scratch, _left(deadline), memory_bytes)
+        linked = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
+        numerics = checking.check(linked.executable, order.target, product, timeout_s=_left(deadline))
+        stack_used = memory.stack_used(linked.executable, order.target, timeout_s=_left(deadline)) if linked.memory else None
+    except processes.LimitError as error:
+        raise CompileError(
+            f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
+        ) from error
+    artifact = scratch / "artifact"
+    artifact.mkdir()
+    for name in _KEPT:
+        (scratch / name).rename(artifact / name)
+        (artifact / name).chmod(0o755 if name == linking.EXECUTABLE else 0o644)
+    return artifact, _manifest(order, sources, product, linked.memory, stack_used, numerics, artifact)
 
 
 def _left(deadline: float) -> float:
@@ -182,12 +193,11 @@ def _work(order: Order, directory: Path, timeout_s: float, memory_bytes: int) ->
         memory_bytes=memory_bytes,
         env={"TMPDIR": str(directory)},
     )
+    (directory / exchange.LOG).write_text(done.stderr, encoding="utf-8")
     try:
         response = Response.from_json((directory / exchange.RESPONSE).read_bytes())
     except (OSError, EvidenceError) as error:
         raise CompileError(_ending(done, memory_bytes)) from error
-    if response.failure is not None:
-        _log.debug("the compile worker's standard error: %s", done.stderr)
     return taken(response)
 
 

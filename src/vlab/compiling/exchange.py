@@ -21,6 +21,9 @@ REFERENCE = "reference.bin"
 MOVED = "moved-{}.bin"
 """The same for inputs that were rounded; once for each seed."""
 
+LOG = "worker.log"
+"""What the worker and the libraries in it printed, with the stack traces that nobody is shown."""
+
 STAGE = "stage: "
 """Begins the lines of the worker's standard error that say what it is about to do."""
 

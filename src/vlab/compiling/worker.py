@@ -6,6 +6,7 @@ A process of its own keeps crashes and memory of the compiler away from the call
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -42,12 +43,13 @@ def carry_out(directory: Path) -> Response:
         order = Order.from_json((directory / exchange.REQUEST).read_bytes())
         return Response(product=_compile(order, directory))
     except VlabError as error:
+        traceback.print_exc()
         kind = type(error).__name__ if hasattr(errors, type(error).__name__) else CompileError.__name__
         return Response(failure=Failure(kind=kind, message=str(error)))
     except MemoryError:
         return Response(failure=Failure(kind=CompileError.__name__, message="the compile process ran out of its memory limit"))
     except Exception as error:  # noqa: BLE001 - what TVM raises has no common class; the caller gets one line of it
-        print(error, file=sys.stderr)
+        traceback.print_exc()
         return Response(failure=Failure(kind=CompileError.__name__, message=f"the compiler failed: {said(error)}"))
 
 

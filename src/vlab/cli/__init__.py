@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from vlab.cli.compiling import MISSING, REFUSED, compile_command
+from vlab.cli.options import as_json, free_shapes, lab_profile, print_json, shape
 from vlab.errors import MissingToolError, RefusedError, TransientError, VlabError
 
 if TYPE_CHECKING:
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlab.client import Run, Step
-    from vlab.records import Profile, Report
+    from vlab.records import Report
     from vlab.services import LabStatus
     from vlab.verifying import Verification
 
-REFUSED, UNANSWERED, MISSING, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130
+UNANSWERED, UNFINISHED, INTERRUPTED = 3, 5, 130
 
 
 EPILOG = """\b
@@ -39,6 +41,9 @@ Exit codes: 0 done and verified, 1 refused, 2 wrong command line,
 @click.version_option(package_name="vlab")
 def vlab() -> None:
     """Benchmark AI models on partners' boards, as evidence that anyone can verify."""
+
+
+vlab.add_command(compile_command)
 
 
 def main() -> None:
@@ -72,16 +77,6 @@ def _code(error: VlabError) -> int:
     return UNANSWERED if isinstance(error, TransientError) else REFUSED
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output on standard output.")
-lab_profile = click.option(
-    "--profile", type=click.Path(path_type=Path), help="The lab's profile (lab.json); default: the local lab's."
-)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 @vlab.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", "-t", "targets", multiple=True, required=True, help="Kind of board, repeatable; see `vlab targets`.")
@@ -89,9 +84,7 @@ def _print_json(value: Any) -> None:
 @click.option(
     "--plan", type=click.Choice(["smoke", "standard"]), default="standard", show_default=True, help="How thoroughly to measure."
 )
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=D,D,…", help="Shape of an input whose dimensions the model leaves free."
-)
+@free_shapes
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("evidence"), show_default=True, help="Where evidence files go."
 )
@@ -112,7 +105,7 @@ def benchmark(
 
     lab = Lab(profile)
     run = lab.benchmark(
-        model, targets, dataset=dataset, plan="smoke" if plan == "smoke" else "standard", shapes=dict(map(_shape, shapes))
+        model, targets, dataset=dataset, plan="smoke" if plan == "smoke" else "standard", shapes=dict(map(shape, shapes))
     )
     _follow(run, out, as_json)
 
@@ -129,13 +122,6 @@ def resume(request_id: str, out: Path, profile: Path | None, as_json: bool) -> N
     from vlab.client import Lab
 
     _follow(Lab(profile).resume(request_id), out, as_json)
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, dims = text.rpartition("=")
-    if not name or not all(part.isdigit() and int(part) > 0 for part in dims.split(",")):
-        raise click.BadParameter(f"got {text!r}, expected something like image=1,3,32,32", param_hint="--shape")
-    return name, tuple(int(part) for part in dims.split(","))
 
 
 def _follow(run: Run, out: Path, as_json: bool) -> None:
@@ -155,7 +141,7 @@ def _follow(run: Run, out: Path, as_json: bool) -> None:
         files[board] = out / f"{run.request_id}.{board}.evidence.json"
         write_whole(files[board], data)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "report": report.model_dump(mode="json"),
                 "results": json.loads(run.results().to_json(orient="records")) if files else [],
@@ -248,59 +234,6 @@ def _tables(title: str, columns: dict[str, dict[str, str]], width: int) -> Itera
 
 
 @vlab.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", "-t", required=True, help="Kind of board; see `vlab targets`.")
-@click.option(
-    "--dataset", "-d", type=click.Path(path_type=Path), help="npz file whose first input is inferred; default: random."
-)
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=D,D,…", help="Shape of an input whose dimensions the model leaves free."
-)
-@as_json
-def profile(model: Path, target: str, dataset: Path | None, shapes: tuple[str, ...], as_json: bool) -> None:
-    """Show where MODEL spends its time on a target, kernel by kernel in the model's own names.
-
-    Compiles here and needs no lab. On hardware: times; under an emulator: exact instructions.
-    """
-    from vlab import profiling
-    from vlab import targets as kinds
-    from vlab.records import CompileOptions
-    from vlab.settings import Settings
-
-    found = profiling.profile_model(
-        model,
-        kinds.load(target),
-        cache=Settings.from_environment().home / "cache",
-        dataset=dataset,
-        options=CompileOptions(shapes=dict(map(_shape, shapes))),
-    )
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
-    else:
-        _show_profile(found)
-
-
-def _show_profile(found: Profile) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from vlab import reporting
-
-    heads, *rows = reporting.profile_rows(found)
-    title = f"{found.model.name} on {found.target}{' (emulated)' if found.emulated else ''}: {len(rows)} kernel calls"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in heads[:-1]:
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column(heads[-1], overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"instructions: {found.instructions_reason}" + (f"; times: {found.time_reason}" if found.time_reason else ""))
-
-
-@vlab.command()
 @click.option("--own-cpu", is_flag=True, help="Add this machine's own CPU as a target first, under the name LLVM has for it.")
 @as_json
 def targets(own_cpu: bool, as_json: bool) -> None:
@@ -314,7 +247,7 @@ def targets(own_cpu: bool, as_json: bool) -> None:
         click.echo(f"wrote {write_target(own_targets())}", err=True)
     known = kinds.known()
     if as_json:
-        _print_json({name: target.model_dump(mode="json") for name, target in known.items()})
+        print_json({name: target.model_dump(mode="json") for name, target in known.items()})
         return
     width = max(map(len, known))
     for name, target in known.items():
@@ -333,7 +266,7 @@ def runs(limit: int, profile: Path | None, as_json: bool) -> None:
 
     found = Lab(profile).runs(limit)
     if as_json:
-        _print_json([asdict(run) for run in found])
+        print_json([asdict(run) for run in found])
         return
     if not found:
         click.echo("no runs yet; start one with: vlab benchmark MODEL --target TARGET")
@@ -369,7 +302,7 @@ def verify(evidence: tuple[Path, ...], offline: bool, production: bool, profile:
         if not as_json:
             _show_verification(path, reports[path])
     if as_json:
-        _print_json(
+        print_json(
             {
                 str(path): {
                     "verified": report.complete,
@@ -438,7 +371,7 @@ def doctor(as_json: bool) -> None:
 
     findings = examination.examine(_own_ports())
     if as_json:
-        _print_json([vars(finding) for finding in findings])
+        print_json([vars(finding) for finding in findings])
     else:
         for finding in findings:
             mark = (
@@ -470,7 +403,7 @@ def _own_ports() -> frozenset[int]:
 
 def _show_status(found: LabStatus, as_json: bool) -> None:
     if as_json:
-        _print_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
         return
     for service in found.services:
         mark = click.style("running", fg="green") if service.running else click.style("stopped", fg="yellow")

@@ -10,8 +10,14 @@
 #define ICSR REGISTER(0xE000ED04)
 #define CFSR REGISTER(0xE000ED28)
 #define CPACR REGISTER(0xE000ED88)
+#define MPU_TYPE REGISTER(0xE000ED90)
+#define MPU_CTRL REGISTER(0xE000ED94)
+#define MPU_RNR REGISTER(0xE000ED98)
+#define MPU_RBAR REGISTER(0xE000ED9C)
+#define MPU_RASR REGISTER(0xE000EDA0)
 
 enum { SYSTICK_PERIOD = 1 << 24, PENDSTSET = 1 << 26, FPU_FULL_ACCESS = 0xF << 20 };
+enum { MPU_READ_ONLY = 6 << 24, MPU_CACHED = 1 << 17, MPU_ON = 1, MPU_DEFAULT_MAP = 4, SMALLEST_REGION = 32 };
 
 static volatile uint32_t periods;
 
@@ -56,6 +62,18 @@ static __attribute__((naked)) void trap(void) {
   __asm__ volatile("mov r0, sp\n ldr r1, =stack_top\n mov sp, r1\n b trapped\n");
 }
 
+/* The largest region that can end where the memory begins is read-only: what a stack that overflows would run into, and often
+ * the flash. Cores without memory protection have no regions. */
+static void protect_below_memory(void) {
+  uint32_t limit = (uint32_t)stack_bottom, size = limit & -limit;
+  if (!(MPU_TYPE >> 8 & 0xFF) || size < SMALLEST_REGION) return;
+  MPU_RNR = 0;
+  MPU_RBAR = limit - size;
+  MPU_RASR = MPU_READ_ONLY | MPU_CACHED | (uint32_t)(__builtin_ctz(size) - 1) << 1 | 1;
+  MPU_CTRL = MPU_ON | MPU_DEFAULT_MAP;
+  __asm__ volatile("dsb\n isb");
+}
+
 void start(void) {
 #ifdef __ARM_FP
   CPACR |= FPU_FULL_ACCESS;
@@ -63,6 +81,7 @@ void start(void) {
 #endif
   memcpy(data_start, data_load, (size_t)(data_end - data_start));
   memset(zero_start, 0, (size_t)(zero_end - zero_start));
+  protect_below_memory();
   run_program();
 }
 

@@ -5,12 +5,15 @@
  *                                   warm up, then time inferences; samples as raw uint64 nanoseconds, one JSON line
  *   model memory INPUTS             run two samples; one JSON line with the memory in use and the depth of the stack
  *   model count INPUTS N            run the first sample N times and print nothing, for an emulator that counts instructions
+ *   model profile INPUTS READINGS N COUNTER
+ *                                   run the first sample N times and read a counter after each kernel, as profile.c says;
+ *                                   COUNTER is ns or none
  *
  * The commands, files and answers are those of linux.c. Files and arguments come by semihosting, from the debugger or emulator;
  * arguments hold no blanks. There is no heap, and no C library but for what kernels call. On any error: one line on standard
  * error and exit status 2.
  *
- * Set by whoever links: INPUT_COUNT, OUTPUT_COUNT, INPUTS_BYTES (of one sample, each input rounded up to 16 bytes).
+ * Set by whoever links: INPUT_COUNT, OUTPUT_COUNT, CALL_COUNT, INPUTS_BYTES (of one sample, each input rounded up to 16 bytes).
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -272,6 +275,37 @@ static void time_inferences(const char *inputs_name, const char *samples_name, s
   write_text(answer, ",\"preemptions\":0}\n");
 }
 
+/* --- profile ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t readings[CALL_COUNT + 2], *next_reading;
+static bool timed;
+
+static __attribute__((noinline, noclone)) void mark(uint32_t call) {
+  (void)call;
+  *next_reading++ = timed ? now_ns() : 0;
+}
+
+static void profile(const char *inputs_name, const char *readings_name, uint64_t repetitions, const char *counter) {
+  timed = !strcmp(counter, "ns");
+  if (!timed && strcmp(counter, "none")) fail("COUNTER is ", counter, ", expected ns or none");
+  uintptr_t samples;
+  file source = open_inputs(inputs_name, &samples), sink = open_for_writing(readings_name);
+  read_sample(source);
+  start_timer();
+  while (repetitions--) {
+    next_reading = readings;
+    int failed = aot_profile((void *const *)inputs, outputs, mark);
+    check_stack();
+    if (failed) fail("kernel call failed: ", format_number((uint64_t)failed, 10), "");
+    write_all(sink, readings, sizeof readings);
+  }
+  close_written(sink);
+  if (!timed) return;
+  file answer = open_file(":tt", WRITE);
+  print_field(answer, "{\"mark\":", (uintptr_t)&mark & ~(uintptr_t)1); /* bit 0 tells Thumb code */
+  write_text(answer, ",\"trouble\":\"\"}\n");
+}
+
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 _Noreturn void report_trap(uintptr_t sp, uintptr_t place, uintptr_t cause) {
@@ -315,9 +349,11 @@ static __attribute__((noinline)) void carry_out(void) {
     measure_memory(words[2]);
   } else if (!strcmp(mode, "count") && count == 4) {
     count_instructions(words[2], parse_number("N", words[3]));
+  } else if (!strcmp(mode, "profile") && count == 6) {
+    profile(words[2], words[3], parse_number("N", words[4]), words[5]);
   } else {
     fail("expected one of: infer INPUTS OUTPUTS | time INPUTS SAMPLES WARMUP_MIN_COUNT WARMUP_MIN_NS WARMUP_MAX_NS MIN_COUNT "
-         "MIN_NS MAX_NS MAX_COUNT | memory INPUTS | count INPUTS N", "", "");
+         "MIN_NS MAX_NS MAX_COUNT | memory INPUTS | count INPUTS N | profile INPUTS READINGS N COUNTER", "", "");
   }
 }
 

@@ -8,8 +8,8 @@ from vlab.compiling import exchange, memory
 from vlab.compiling.exchange import Product
 from vlab.compiling.toolchain import LINKER_SCRIPT, Harness
 from vlab.errors import CompileError
-from vlab.records import MemoryRegion
-from vlab.targets import Firmware, Target
+from vlab.records import Calls, MemoryRegion
+from vlab.targets import Compiler, Firmware, Target
 
 EXECUTABLE = "model"
 
@@ -30,9 +30,17 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
         CompileError: the board's memory is too small, or the compiler refused; with its last words.
         MissingToolError: the compiler is not installed.
     """
-    compiler, firmware = target.compiler, target.firmware
-    if firmware:
-        memory.expect_room(firmware, product)
+    firmware = target.firmware
+    if firmware is None:
+        return Linked(_run(directory, target.compiler, harness, (), timeout_s), ())
+    calls = Calls.from_json((directory / exchange.CALLS).read_bytes()).calls
+    layers = memory.layers(calls, product.kernels)
+    memory.expect_room(firmware, product, layers)
+    executable = _run(directory, target.compiler, harness, _image_options(firmware, harness, product, len(calls)), timeout_s)
+    return Linked(executable, memory.measure(executable.read_bytes(), firmware, layers))
+
+
+def _run(directory: Path, compiler: Compiler, harness: Harness, options: tuple[str, ...], timeout_s: float) -> Path:
     argv = [
         compiler.find(),
         *compiler.flags,
@@ -41,7 +49,7 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
         "-Wl,--build-id=none",
         "-s",
         "-I.",
-        *(_firmware_options(firmware, harness, product) if firmware else ()),
+        *options,
         *(str(harness.directory / name) for name in harness.sources),
         exchange.SOURCE,
         exchange.ASSEMBLY,
@@ -55,16 +63,16 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
         if "TVMBackendParallelLaunch" in done.stderr:
             raise CompileError("the model has an operator that TVM compiles to threads, which are not on the board; replace it")
         raise CompileError(f"{compiler.program} could not link the executable: {done.last_words}")
-    executable = directory / EXECUTABLE
-    return Linked(executable, memory.measure(executable.read_bytes(), firmware, product) if firmware else ())
+    return directory / EXECUTABLE
 
 
-def _firmware_options(firmware: Firmware, harness: Harness, product: Product) -> tuple[str, ...]:
+def _image_options(firmware: Firmware, harness: Harness, product: Product, calls: int) -> tuple[str, ...]:
     """For an image that starts by itself, with a section of its own for everything whose size is reported."""
     defined = {
         "TIMER_HZ": firmware.timer_hz,
         "INPUT_COUNT": len(product.inputs),
         "OUTPUT_COUNT": len(product.outputs),
+        "CALL_COUNT": calls,
         "INPUTS_BYTES": memory.inputs_bytes(product),
         **({"TIMER_ADDRESS": firmware.timer_address} if firmware.timer_address is not None else {}),
     }

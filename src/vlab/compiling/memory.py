@@ -12,7 +12,7 @@ from vlab import processes
 from vlab.compiling import exchange
 from vlab.compiling.exchange import Product
 from vlab.errors import CompileError
-from vlab.records import MemoryRegion, MemorySection
+from vlab.records import Kernel, KernelCall, MemoryRegion, MemorySection
 from vlab.targets import Firmware, Target
 
 INPUT_ALIGNMENT = 16
@@ -49,13 +49,27 @@ class Layer:
     workspace_bytes: int
 
 
+def layers(calls: Sequence[KernelCall], kernels: Sequence[Kernel]) -> list[Layer]:
+    """What every kernel call takes, under the names of the model's nodes."""
+    workspace = {kernel.name: kernel.workspace_bytes for kernel in kernels}
+    return [
+        Layer(
+            name="+".join(call.nodes) or call.kernel,
+            weights_bytes=call.weight_bytes,
+            tensors_bytes=call.input_bytes + call.output_bytes,
+            workspace_bytes=workspace[call.kernel],
+        )
+        for call in calls
+    ]
+
+
 def inputs_bytes(product: Product) -> int:
     """Memory for the inputs of one sample."""
     sizes = (prod(spec.shape) * _item_bytes(spec.dtype) for spec in product.inputs)
     return sum(-(-size // INPUT_ALIGNMENT) * INPUT_ALIGNMENT for size in sizes)
 
 
-def expect_room(firmware: Firmware, product: Product) -> None:
+def expect_room(firmware: Firmware, product: Product, layers: Sequence[Layer]) -> None:
     """Refuse a model of which weights or tensors alone exceed the board, before anything is linked.
 
     Raises:
@@ -68,16 +82,16 @@ def expect_room(firmware: Firmware, product: Product) -> None:
         "workspace": product.workspace_bytes,
         "inputs": inputs_bytes(product),
     }
-    _expect_fit([_region("flash", firmware.flash_bytes, flash), _region("ram", firmware.ram_bytes, ram)], product)
+    _expect_fit([_region("flash", firmware.flash_bytes, flash), _region("ram", firmware.ram_bytes, ram)], layers)
 
 
-def measure(image: bytes, firmware: Firmware, product: Product) -> tuple[MemoryRegion, ...]:
+def measure(image: bytes, firmware: Firmware, layers: Sequence[Layer]) -> tuple[MemoryRegion, ...]:
     """Flash and RAM by the image's own section headers.
 
     Args:
         image: an ELF file linked by targets/harness/firmware.ld.
         firmware: where the board's memories are, and how large.
-        product: knows the layers, for the message.
+        layers: of the model, for the message.
 
     Raises:
         CompileError: a memory is too small; says by how much, with every section, and which layers take most.
@@ -91,7 +105,7 @@ def measure(image: bytes, firmware: Firmware, product: Product) -> tuple[MemoryR
     flash[_PADDING] = flash_end - firmware.flash_origin - sum(flash.values())
     ram[_PADDING] = ram_end - firmware.ram_origin - sum(ram.values())
     regions = (_region("flash", firmware.flash_bytes, flash), _region("ram", firmware.ram_bytes, ram))
-    _expect_fit(regions, product)
+    _expect_fit(regions, layers)
     return regions
 
 
@@ -116,17 +130,13 @@ def stack_used(executable: Path, target: Target, *, timeout_s: float) -> int:
         raise CompileError(f"the image for {target.name} does not tell its use of the stack: {done.last_words}") from error
 
 
-def _layers(product: Product) -> list[Layer]:
-    return [Layer(kernel.name, 0, 0, kernel.workspace_bytes) for kernel in product.kernels]
-
-
 def _item_bytes(dtype: str) -> int:
     """Of a numpy type that ends with its bits, or has none and takes a byte."""
     return int("".join(filter(str.isdigit, dtype)) or 8) // 8
 
 
-def _expect_fit(regions: Sequence[MemoryRegion], product: Product) -> None:
-    told = [_shortage(region, _layers(product)) for region in regions if region.used_bytes > region.limit_bytes]
+def _expect_fit(regions: Sequence[MemoryRegion], layers: Sequence[Layer]) -> None:
+    told = [_shortage(region, layers) for region in regions if region.used_bytes > region.limit_bytes]
     if told:
         raise CompileError(
             f"the model is too large for the board: {'; '.join(told)}. Take a smaller or quantised model, or a larger board"
@@ -146,17 +156,16 @@ def _shortage(region: MemoryRegion, layers: Sequence[Layer]) -> str:
 def _largest(region: MemoryRegion, layers: Sequence[Layer]) -> str:
     """The layers that take most of a memory."""
     if region.name == "flash":
-        sizes = [(layer.weights_bytes, f"{layer.name} {_kib(layer.weights_bytes)} of weights") for layer in layers]
+        takes = [{"weights": layer.weights_bytes} for layer in layers]
     else:
-        sizes = [
-            (
-                layer.tensors_bytes + layer.workspace_bytes,
-                f"{layer.name} {_kib(layer.tensors_bytes)} of tensors and {_kib(layer.workspace_bytes)} of workspace",
-            )
-            for layer in layers
-        ]
-    named = [text for size, text in sorted(sizes, key=lambda item: -item[0])[:_LARGEST] if size]
-    return f"; the largest layers are {', '.join(named)}" if named else ""
+        takes = [{"tensors": layer.tensors_bytes, "workspace": layer.workspace_bytes} for layer in layers]
+    largest = sorted(zip(layers, takes, strict=True), key=lambda pair: -sum(pair[1].values()))[:_LARGEST]
+    told = [
+        f"{layer.name} ({', '.join(f'{_kib(size)} of {what}' for what, size in taken.items() if size)})"
+        for layer, taken in largest
+        if any(taken.values())
+    ]
+    return f"; largest layers: {', '.join(told)}" if told else ""
 
 
 def _kib(size: int) -> str:

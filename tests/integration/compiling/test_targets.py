@@ -1,0 +1,271 @@
+"""Every target: compiled, linked, run under its emulator or natively, compared, and its memory accounted for."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.boards import ready
+from tests.integration.compiling.forked import compile_here, compile_processes
+from tests.unit.compiling.conftest import small_cnn
+from vlab import measuring, processes, reference, targets
+from vlab.compiling import Compiled, compile_model
+from vlab.compiling.own_cpu import write_target
+from vlab.datasets import Array, read_rows, write_rows
+from vlab.errors import CompileError, MissingToolError
+from vlab.measuring.counting import count, count_calls
+from vlab.measuring.running import Program
+from vlab.records import Calls, ModelFormat, Plan, Quality
+from vlab.targets import Target
+
+DIGITS = Path(__file__).parents[3] / "examples" / "digits"
+
+
+def _small_cnn(folder: Path) -> Path:
+    path = folder / "small-cnn.onnx"
+    onnx.save(small_cnn(), path)
+    return path
+
+
+MODELS: dict[str, Callable[[Path], Path]] = {"small-cnn": _small_cnn, "digits": lambda _: DIGITS / "digits.onnx"}
+"""Compiled for every target: where its file is, given a folder to make it in."""
+FIRMWARE = sorted(name for name, target in targets.known().items() if target.firmware)
+
+# A board of somebody else: a Nucleo-F411RE by the memory of its chip, 512 KiB of flash and 128 KiB of RAM, emulated by a larger
+# board that has both elsewhere.
+NUCLEO = """\
+description = "Nucleo-F411RE (Cortex-M4F), by the memory of its chip"
+isa = "armv7e-m+fp"
+lanes = 1
+accumulators = 8
+
+[lower]
+mtriple = "thumbv7em-none-eabihf"
+mcpu = "cortex-m4"
+mfloat_abi = "hard"
+
+[compiler]
+program = "arm-none-eabi-gcc"
+flags = ["-O2", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "--specs=nano.specs"]
+packages = ["gcc-arm-none-eabi", "libnewlib-arm-none-eabi"]
+
+[firmware]
+family = "cortex-m"
+flash_origin = 0x0000_0000
+flash_bytes = 524_288
+ram_origin = 0x2000_0000
+ram_bytes = 131_072
+stack_bytes = 4096
+timer_hz = 25_000_000
+
+[emulator]
+program = "qemu-system-arm"
+args = ["-M", "mps2-an386"]
+packages = ["qemu-system-arm"]
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all compiles of this module go."""
+    return tmp_path_factory.mktemp("compile-cache")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files of MODELS."""
+    folder = tmp_path_factory.mktemp("models")
+    return {name: make(folder) for name, make in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def compiled_for(
+    request: pytest.FixtureRequest, cache: Path, models: dict[str, Path]
+) -> Iterator[Callable[[str, str], Compiled]]:
+    """What the tests of this run ask for, compiled two at a time from the first use on, where this machine can serve it."""
+    usable = {name: target for name, target in targets.known().items() if _is_usable(target)}
+    asked = [getattr(item, "callspec", None) for item in request.session.items if item.path == Path(__file__)]
+    wanted = dict.fromkeys((spec.params["name"], spec.params.get("model", "digits")) for spec in asked if spec)
+    with compile_processes(2) as pool:
+        pending: dict[tuple[str, str], Future[Compiled]] = {
+            (name, model): pool.submit(compile_here, models[model], usable[name], cache)
+            for name, model in wanted
+            if name in usable
+        }
+
+        def compiled(name: str, model: str) -> Compiled:
+            ready(name)
+            return pending[name, model].result()
+
+        yield compiled
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_usable(target: Target) -> bool:
+    tools = all(shutil.which(tool.program) for tool in target.tools)
+    return (target.native or target.emulated) and tools
+
+
+def _infer(compiled: Compiled, target: Target, rows: list[Array], work: Path) -> list[Array]:
+    write_rows(rows, work / "in.bin")
+    command = target.command(compiled.directory / compiled.manifest.executable, ["infer", "in.bin", "out.bin"])
+    done = processes.run_limited(command, timeout_s=60, cwd=work)
+    assert 0 == done.returncode, done.stderr
+    return read_rows(work / "out.bin", compiled.manifest.outputs, len(rows[0]))
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(targets.known()))
+def test_every_target_computes_what_the_reference_computes(
+    compiled_for: Callable[[str, str], Compiled], models: dict[str, Path], tmp_path: Path, name: str, model: str
+):
+    """Outputs for inputs that the compile's own check has not seen equal those of the reference runtime."""
+    compiled, target = compiled_for(name, model), targets.load(name)
+    random = np.random.default_rng(20_26)
+    rows = [random.standard_normal((3, *spec.shape)).astype(spec.dtype) for spec in compiled.manifest.inputs]
+    expected = reference.load(models[model].read_bytes(), ModelFormat.onnx, model).outputs(rows)
+
+    for ours, theirs in zip(_infer(compiled, target, rows, tmp_path), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert target.digest() == compiled.manifest.target_sha256
+
+
+@pytest.mark.parametrize("name", FIRMWARE)
+def test_the_memory_report_is_that_of_the_image(compiled_for: Callable[[str, str], Compiled], name: str):
+    """Flash and RAM by section are what readelf says of the image, and add up; the stack's use is within its size."""
+    manifest, target = compiled_for(name, "digits").manifest, targets.load(name)
+    image = compiled_for(name, "digits").directory / manifest.executable
+    readelf = shutil.which("readelf") or pytest.skip(
+        "readelf is not on this machine; install it with: apt-get install binutils"
+    )
+    told = processes.run_limited([readelf, "--section-headers", "--wide", image], timeout_s=10).stdout.decode()
+    rows = re.findall(r"\] \.(\S+) +(\w+) +([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) \S+ +(\S*A\S*) ", told)
+    sizes = {section: int(size, 16) for section, _, _, size, flags in rows if "T" not in flags and int(size, 16)}
+    ends = {section: int(address, 16) + sizes[section] for section, _, address, _, _ in rows if section in sizes}
+    flash, ram = manifest.memory
+    assert target.firmware is not None
+
+    parts = {section.name: section.size_bytes for section in (*flash.sections, *ram.sections)}
+    assert sizes == {part: size for part, size in parts.items() if part != "padding"}
+    assert ram.used_bytes == max(ends.values()) - target.firmware.ram_origin
+    assert flash.used_bytes == sum(section.size_bytes for section in flash.sections) <= flash.limit_bytes
+    assert (manifest.arena_bytes, manifest.workspace_bytes) == (parts["arena"], parts["workspace"])
+    assert manifest.weights_bytes <= parts["weights"] < manifest.weights_bytes + 64
+    assert target.firmware.stack_bytes == parts["stack"]
+    assert manifest.stack_used_bytes is not None
+    assert 0 < manifest.stack_used_bytes < parts["stack"]
+
+
+@pytest.mark.parametrize("name", FIRMWARE)
+def test_a_microcontroller_counts_and_tells_time_alike(compiled_for: Callable[[str, str], Compiled], tmp_path: Path, name: str):
+    """With one instruction a nanosecond of emulated time, the board's own clock agrees with the count of instructions."""
+    compiled, target = compiled_for(name, "digits"), targets.load(name)
+    assert target.emulator is not None
+    assert target.firmware is not None
+    write_rows([np.ones((2, 1, 1, 8, 8), np.float32)], tmp_path / "in.bin")
+    program = Program(compiled.directory / compiled.manifest.executable, target, tmp_path)
+    counted = count(program, "in.bin", target.emulator, tmp_path / "plugins", log_limit_s=60)
+    limits = ["2", "1", "1", "5", "1", "1000000000", "5"]
+    command = target.command(program.executable, ["time", "in.bin", "ns.bin", *limits], options=["-icount", "shift=0"])
+    assert 0 == processes.run_limited(command, timeout_s=60, cwd=tmp_path).returncode
+
+    calls = Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
+    by_call = count_calls(program, "in.bin", len(calls), target.emulator, tmp_path / "plugins")
+
+    assert counted.per_inference is not None, counted.how
+    assert by_call.of_calls is not None, by_call.how
+    assert 0.95 * counted.per_inference < sum(by_call.of_calls) <= counted.per_inference
+    samples_ns = np.fromfile(tmp_path / "ns.bin", "<u8").astype(float)
+    tick_ns = 1e9 / target.firmware.timer_hz
+    np.testing.assert_allclose(samples_ns, counted.per_inference, rtol=0, atol=2 * tick_ns + 300)
+
+
+def test_a_board_that_is_too_small_is_refused_in_words_of_the_model(models: dict[str, Path], cache: Path):
+    """By how much, in which memory and section, and the layers that take most; no word of the linker."""
+    target = ready("arm/cortex-m4")
+    assert target.firmware is not None
+
+    def refused(**limits: int) -> str:
+        small = target.model_copy(update={"firmware": target.firmware.model_copy(update=limits)})
+        with pytest.raises(CompileError) as caught:
+            compile_model(models["digits"], small, cache=cache)
+        return str(caught.value)
+
+    ram = refused(ram_bytes=24 * 1024)
+    assert re.search(r"needs \d+\.\d KiB of RAM and the board has 24\.0 KiB, which is \d+\.\d KiB too little: arena ", ram)
+    assert re.search(r"stack 8\.0 KiB.*; largest layers: pointwise1\S* \(\d+\.\d KiB of tensors.*\), ", ram)
+    flash = refused(flash_bytes=54 * 1024)  # the weights alone would fit
+    assert re.search(
+        r"of flash and the board has 54\.0 KiB, which is .* too little: weights 5\d\.\d KiB, code \d+\.\d KiB", flash
+    )
+    assert "of RAM" not in flash
+
+
+def test_adding_a_target_is_one_file(models: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A board's file in the user's own folder is enough: its model is compiled, checked, measured and counted."""
+    (tmp_path / "arm").mkdir()
+    (tmp_path / "arm" / "nucleo-f411re.toml").write_text(NUCLEO)
+    monkeypatch.setenv("VLAB_TARGETS", str(tmp_path))
+    target = ready("arm/nucleo-f411re")
+
+    compiled = compile_model(models["digits"], target, cache=cache)
+    inputs, labels = measuring.load_dataset(DIGITS / "digits-test.npz")
+    plan = Plan(
+        profile="smoke",
+        warmup_min_count=1,
+        warmup_min_ns=0,
+        warmup_max_ns=1,
+        samples_min_count=3,
+        samples_min_ns=0,
+        samples_max_count=3,
+    )
+    measured, environment = measuring.measure(
+        *(compiled.directory, compiled.manifest, target, plan, inputs[:20], labels[:20], None),
+        emulated=True,
+        work=tmp_path / "work",
+        plugin_cache=tmp_path / "plugins",
+    )
+
+    assert [131_072, 524_288] == sorted(region.limit_bytes for region in compiled.manifest.memory)
+    assert "arm/nucleo-f411re" == compiled.manifest.target
+    assert 1.0 == measured.accuracy
+    assert Quality.valid == measured.quality
+    assert measured.instructions_per_inference is not None
+    ram = compiled.manifest.memory[1].used_bytes - target.firmware.stack_bytes + compiled.manifest.stack_used_bytes
+    assert ram == measured.ram_peak_bytes
+    assert environment.emulator.startswith("QEMU emulator version")
+
+
+def test_the_machines_own_cpu_is_a_target_by_its_real_name(
+    models: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """LLVM names the CPU, the name is in the target and so in the artifact, and what it compiles runs here."""
+    try:
+        path = write_target(tmp_path)
+    except CompileError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("VLAB_TARGETS", str(tmp_path))
+    name = f"{path.parent.name}/{path.stem}"
+
+    manifest = compile_model(models["digits"], ready(name), cache=cache).manifest
+
+    assert targets.load(name).lower.mcpu not in ("native", "generic", "")
+    assert targets.load(name).lower.mcpu in manifest.target
+    assert path.read_text() == write_target(tmp_path).read_text()
+
+
+def test_a_missing_toolchain_names_the_command(models: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without the cross compiler of a microcontroller the message is what installs it."""
+    monkeypatch.setenv("PATH", os.devnull)
+    for name, packages in (
+        ("arm/cortex-m7", "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+        ("riscv/rv32imac", "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf"),
+    ):
+        with pytest.raises(MissingToolError, match=f"apt-get install --no-install-recommends {packages}"):
+            compile_model(models["digits"], targets.load(name), cache=cache)

@@ -49,6 +49,7 @@ class Row(Record):
     lower: float | None = Field(default=None, description="of the 95 % interval, where the figure scatters")
     upper: float | None = None
     bar: Bar | None = Field(default=None, description="null where the figure is only told")
+    failed: bool = Field(default=False, description="no value because the compile stage failed: the bar is missed")
     detail: str = Field(default="", description="the figures behind it; or why there is none")
 
     @property
@@ -57,7 +58,7 @@ class Row(Record):
         if self.bar is None:
             return Verdict.informative
         if self.value is None:
-            return Verdict.unmeasured
+            return Verdict.missed if self.failed else Verdict.unmeasured
         return Verdict.met if self.bar.holds(self.value) else Verdict.missed
 
 

@@ -6,8 +6,8 @@ from xml.sax.saxutils import escape
 from benchmarks.bars import Row, Verdict
 from benchmarks.report import ABOUT, Report, figure
 
-_WIDTH, _LEFT, _RIGHT = 1000, 430, 150
-_LINE, _HEADING, _TOP, _BOTTOM = 22, 40, 58, 34
+_WIDTH, _LEFT, _RIGHT = 960, 340, 150
+_LINE, _HEADING, _TOP, _BOTTOM = 21, 38, 54, 34
 _LARGEST = 2.0
 """Right end of the axis, in bars; what lies beyond is cut there and says so."""
 _COLOURS = {Verdict.met: "#2b8a5b", Verdict.missed: "#c8452f", Verdict.unmeasured: "#8a8f98"}
@@ -17,8 +17,9 @@ _INK, _QUIET, _GRID, _PAPER = "#1f2430", "#5c6370", "#dfe3e8", "#ffffff"
 def svg(report: Report) -> str:
     """The picture; rows without a bar are left out."""
     rows = [one.row for one in report.measured if one.row.bar]
-    sections = list(dict.fromkeys(row.section for row in rows))
-    height = _TOP + len(sections) * _HEADING + len(rows) * _LINE + _BOTTOM
+    groups = {_group(row): [other for other in rows if _group(other) == _group(row)] for row in rows}
+    sections = {section for section, _ in groups}
+    height = _TOP + len(sections) * _HEADING + (len(groups) + len(rows)) * _LINE + _BOTTOM
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     font = 'font-family="system-ui, sans-serif" font-size="13"'
     parts = [
@@ -29,14 +30,22 @@ def svg(report: Report) -> str:
         *_axis(height),
     ]
     y = _TOP
-    for section in sections:
-        y += _HEADING
-        parts.append(_text(16, y - 12, ABOUT[section].heading, weight=600))
-        for row in rows:
-            if row.section == section:
-                parts += _bar(row, y)
-                y += _LINE
+    above = ""
+    for (section, quantity), members in groups.items():
+        if section != above:
+            y += _HEADING
+            parts.append(_text(16, y - 8, ABOUT[section].heading, size=14, weight=600))
+            above = section
+        parts.append(_text(16, y + 15, quantity, colour=_QUIET, size=12))
+        y += _LINE
+        for row in members:
+            parts += _bar(row, y)
+            y += _LINE
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _group(row: Row) -> tuple[str, str]:
+    return row.section, row.quantity
 
 
 def _x(share: float) -> float:
@@ -53,11 +62,10 @@ def _axis(height: int) -> Sequence[str]:
 
 
 def _bar(row: Row, y: int) -> Sequence[str]:
-    label = row.subject if len(row.subject) + len(row.quantity) > 62 else f"{row.subject}: {row.quantity}"
     colour = _COLOURS[row.verdict]
-    parts = [_text(_LEFT - 10, y + 15, label, anchor="end", size=12)]
+    parts = [_text(_LEFT - 10, y + 15, row.subject, anchor="end", size=12)]
     if row.value is None or row.bar is None:
-        return [*parts, _text(_LEFT + 6, y + 15, "not measured", colour=colour, size=12)]
+        return [*parts, _text(_LEFT + 6, y + 15, "failed" if row.failed else "not measured", colour=colour, size=12)]
     share = row.bar.share(row.value)
     width = max(1.0, round(_x(share) - _LEFT, 1))
     parts.append(f'<rect x="{_LEFT}" y="{y + 4}" width="{width}" height="{_LINE - 8}" rx="2" fill="{colour}"/>')

@@ -32,7 +32,8 @@ ABOUT = {
     "arm64": About(
         "Instructions against ONNX Runtime's aarch64 build",
         "The wheel of the same version for aarch64, in the same emulator with the same processor; its count is a mean over "
-        "eight inferences after the first. `python -m benchmarks.versus.arm64` fetches it.",
+        "eight inferences after the first. ONNX Runtime chooses its kernels by what the emulated processor has; "
+        "these two are Armv8.0, without dot products and half floats. `python -m benchmarks.versus.arm64` fetches it.",
     ),
     "integer": About(
         "Integer models",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.bars import Row
 from vlab import settings
-from vlab.errors import EvidenceError, VlabError
+from vlab.errors import EvidenceError, MissingToolError, VlabError
 from vlab.records import Record, Sha256, digest_file, utc_now
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
@@ -103,9 +103,7 @@ class Kept:
         try:
             figures = task.measure()
         except VlabError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            rows = tuple(Figure(None, f"not measured: {reason}").complete(row) for row in task.rows)
-            return self._outcome(rows, started)
+            return self._outcome(tuple(_without_value(row, error) for row in task.rows), started)
         outcome = self._outcome(tuple(figure.complete(row) for figure, row in zip(figures, task.rows, strict=True)), started)
         self._directory.mkdir(parents=True, exist_ok=True)
         fresh = self.path(task).with_suffix(".fresh")
@@ -115,6 +113,13 @@ class Kept:
 
     def _outcome(self, rows: tuple[Row, ...], started: float) -> Outcome:
         return Outcome(rows=rows, commit=self._commit, measured_on=utc_now(), seconds=round(time.monotonic() - started, 1))
+
+
+def _without_value(row: Row, error: VlabError) -> Row:
+    """What is not on this machine could not be measured; whatever else went wrong is a failure of what was to be measured."""
+    failed = not isinstance(error, MissingToolError)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return row.model_copy(update={"failed": failed, "detail": f"{'failed' if failed else 'not measured'}: {reason}"})
 
 
 def _sources_sha256(root: Path) -> str:

@@ -111,7 +111,8 @@ def run_all(cases: Iterable[Case], jobs: int, told: Callable[[Result], None]) ->
     import onnxruntime  # noqa: F401 - loaded here so that the forked processes need not
     import tvm.relax.frontend.onnx.onnx_frontend  # noqa: F401
 
-    from vlab.compiling import importing, lowering, worker  # noqa: F401
+    from vlab.compiling import generating, lowering, worker  # noqa: F401
+    from vlab.compiling.importing import converting  # noqa: F401
 
     target = targets.load("host/x86_64")
     waiting = list(cases)

@@ -43,7 +43,8 @@ def _measure(bench: Bench, model: str, name: str) -> list[Figure]:
         bench.model(model), target, library=arm64.library(bench.scratch), their_target=theirs, scratch=bench.scratch
     )
     ours, other = bench.instructions(pair.ours), _mean_instructions(bench, pair.theirs)
-    return [Figure(ours / other, f"{ours:,} against {other:,.0f} of ONNX Runtime")]
+    emulated = " ".join(target.emulator.args) if target.emulator else ""
+    return [Figure(ours / other, f"{ours:,} against {other:,.0f} of ONNX Runtime; emulated {emulated}")]
 
 
 def _mean_instructions(bench: Bench, program: Program) -> float:

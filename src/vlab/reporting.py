@@ -1,6 +1,6 @@
 """Figures for people: the table of a run, as text cells and as Markdown."""
 
-from vlab.records import AssetRef, Percentile, Report, Result
+from vlab.records import AssetRef, CallProfile, Percentile, Profile, Report, Result
 
 
 def si(value: float | None) -> str:
@@ -41,6 +41,30 @@ def figures(result: Result) -> dict[str, str]:
         "peak RAM": kib(m.ram_peak_bytes),
         "quality": m.quality + (f"\n{', '.join(m.quality_reasons)}" if m.quality_reasons else ""),
     }
+
+
+def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
+    """Heads and rows of a profile's table as text, the kernel call with the largest share first."""
+    heads = ("call", "share", "instr." if profile.emulated else "time", "MACs")
+    heads += ("instr./MAC" if profile.emulated else "GMAC/s", "bytes", "MAC/B", "nodes")
+    ranked = sorted(enumerate(profile.calls, 1), key=lambda entry: (-(entry[1].share or 0), entry[0]))
+    return [heads, *(_profile_row(number, call, emulated=profile.emulated) for number, call in ranked)]
+
+
+def _profile_row(number: int, profiled: CallProfile, *, emulated: bool) -> tuple[str, ...]:
+    call = profiled.call
+    speed = profiled.instructions_per_mac if emulated else profiled.gmacs_per_s
+    micros = None if profiled.median_ns is None else f"{profiled.median_ns / 1e3:.3g} µs"
+    return (
+        str(number),
+        "-" if profiled.share is None else f"{100 * profiled.share:.1f} %",
+        si(profiled.instructions) if emulated else micros or "-",
+        si(call.macs),
+        "-" if speed is None or not call.macs else f"{speed:.3g}",
+        kib(call.moved_bytes) if call.moved_bytes >= 2**10 else f"{call.moved_bytes} B",
+        f"{call.intensity:.3g}" if call.macs else "-",
+        ", ".join(node.partition(";")[0] for node in call.nodes) or call.kernel,
+    )
 
 
 EMULATED_NOTE = "Times of emulated boards are times of the emulator and rank nothing: compare instructions per inference."

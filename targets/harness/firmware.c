@@ -6,8 +6,8 @@
  *   model memory INPUTS             run two samples; one JSON line with the memory in use and the depth of the stack
  *   model count INPUTS N            run the first sample N times and print nothing, for an emulator that counts instructions
  *   model profile INPUTS READINGS N COUNTER
- *                                   run the first sample N times and read a counter after each kernel, as profile.c says;
- *                                   COUNTER is ns or none
+ *                                   run the first sample N times and read a counter before the first kernel, twice, and after
+ *                                   each one
  *
  * The commands, files and answers are those of linux.c. Files and arguments come by semihosting, from the debugger or emulator;
  * arguments hold no blanks. There is no heap, and no C library but for what kernels call. On any error: one line on standard
@@ -185,10 +185,11 @@ static void measure_memory(const char *inputs_name) {
 static file dataset;
 static uintptr_t dataset_samples, next_sample;
 
-static uint64_t now_ns(void) {
-  uint64_t ticks = read_timer();
+static uint64_t ticks_to_ns(uint64_t ticks) {
   return ticks / TIMER_HZ * 1000000000u + ticks % TIMER_HZ * 1000000000u / TIMER_HZ;
 }
+
+static uint64_t now_ns(void) { return ticks_to_ns(read_timer()); }
 
 static void take_next_sample(void) {
   uintptr_t block[] = {(uintptr_t)dataset.handle, next_sample * sample_bytes};
@@ -277,33 +278,36 @@ static void time_inferences(const char *inputs_name, const char *samples_name, s
 
 /* --- profile ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t readings[CALL_COUNT + 2], *next_reading;
-static bool timed;
+static uint64_t *next_reading; /* NULL where the emulator counts and only has to see mark() entered */
 
 static __attribute__((noinline, noclone)) void mark(uint32_t call) {
   (void)call;
-  *next_reading++ = timed ? now_ns() : 0;
+  if (next_reading) *next_reading++ = read_timer();
 }
 
 static void profile(const char *inputs_name, const char *readings_name, uint64_t repetitions, const char *counter) {
-  timed = !strcmp(counter, "ns");
-  if (!timed && strcmp(counter, "none")) fail("COUNTER is ", counter, ", expected ns or none");
-  uintptr_t samples;
-  file source = open_inputs(inputs_name, &samples), sink = open_for_writing(readings_name);
+  uint64_t readings[CALL_COUNT + 2]; /* on the stack, for other modes need no memory for it */
+  bool timed = !strcmp(counter, "ns");
+  if (!timed && strcmp(counter, "none") && strcmp(counter, "instructions"))
+    fail("COUNTER is ", counter, ", expected ns, instructions or none");
+  if (!strcmp(counter, "instructions")) repetitions = 0; /* only an emulator or debugger could tell */
+  uintptr_t count;
+  file source = open_inputs(inputs_name, &count), sink = open_for_writing(readings_name);
   read_sample(source);
-  start_timer();
+  if (timed) start_timer();
   while (repetitions--) {
-    next_reading = readings;
+    next_reading = timed ? readings : NULL;
     int failed = aot_profile((void *const *)inputs, outputs, mark);
     check_stack();
     if (failed) fail("kernel call failed: ", format_number((uint64_t)failed, 10), "");
+    for (uint32_t i = 0; i < CALL_COUNT + 2; i++) readings[i] = timed ? ticks_to_ns(readings[i]) : 0;
     write_all(sink, readings, sizeof readings);
   }
   close_written(sink);
-  if (!timed) return;
+  if (!strcmp(counter, "none")) return;
   file answer = open_file(":tt", WRITE);
-  print_field(answer, "{\"mark\":", (uintptr_t)&mark & ~(uintptr_t)1); /* bit 0 tells Thumb code */
-  write_text(answer, ",\"trouble\":\"\"}\n");
+  print_field(answer, "{\"mark\":", (uintptr_t)&mark & ~(uintptr_t)1); /* in Thumb code bit 0 is set */
+  write_text(answer, timed ? ",\"trouble\":\"\"}\n" : ",\"trouble\":\"this board has no such counter\"}\n");
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */

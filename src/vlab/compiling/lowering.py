@@ -17,6 +17,8 @@ from vlab.compiling.convolution import conv2d
 from vlab.compiling.lineage import Lineage
 from vlab.compiling.pooling import pool2d
 from vlab.compiling.products import legalise_products
+from vlab.compiling.recognising import recognise
+from vlab.compiling.rows import legalise_rows
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel, KernelCall
@@ -57,7 +59,9 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target) -> Lowered:
     lineage = Lineage(nodes)
     module = _fold(lineage.begin(module), lineage)
     with machine, tvm.transform.PassContext(opt_level=3):
-        module = lineage.follow(module, [partial(legalise_products, registers=registers)])
+        module = lineage.follow(
+            module, [recognise, partial(legalise_products, registers=registers), partial(legalise_rows, registers=registers)]
+        )
         module = _fuse(module, registers, lineage)
         calls = workload.calls(module, lineage)
         operations = _operations(module)

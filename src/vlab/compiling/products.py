@@ -24,13 +24,16 @@ _FEWEST_ROWS = 4
 
 def legalise_products(module: Any, registers: Registers) -> Any:
     """Replace the float32 products of matrices of fixed shapes in the main function of a Relax module."""
+    products: dict[Any, Any] = {}
 
     def rule(binding: Any, definitions: Definitions, builder: Any) -> Any:
         product, axes = binding.value, None
+        if operator(product) == "relax.matmul":
+            products[binding.var] = product
         if operator(product) == "relax.permute_dims":
             axes = _axes(product)
-            product = definitions.call(product.args[0], "relax.matmul")
-            if definitions.reads(binding.value.args[0]) != 1 or axes[-1] != len(axes) - 1:
+            product = products.get(product.args[0])
+            if product is None or definitions.reads(binding.value.args[0]) != 1 or axes[-1] != len(axes) - 1:
                 return None
         if operator(product) != "relax.matmul" or not _fits(product):
             return None

@@ -16,9 +16,13 @@ class Definitions:
         self._values: dict[Any, Any] = {}
         self._reads: dict[Any, int] = {}
         for binding in bindings(function):
-            self._values[binding.var] = binding.value
+            self.define(binding)
             self._count(binding.value)
         self._count(function.body.body)
+
+    def define(self, binding: Any) -> None:
+        """From now on the variable has this value; reads stay as they were counted."""
+        self._values[binding.var] = binding.value
 
     def _count(self, value: Any) -> None:
         for variable in relax.analysis.free_vars(value):
@@ -48,6 +52,7 @@ def rewrite(module: Any, rule: Rule) -> Any:
         for binding in block.bindings:
             value = rule(binding, definitions, builder)
             changed.append(binding if value is None else relax.VarBinding(binding.var, value))
+            definitions.define(changed[-1])
         kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
         blocks.append(kind(changed))
     body = relax.SeqExpr(blocks, function.body.body)

@@ -167,7 +167,7 @@ def test_what_goes_wrong_is_told(run: Run, name: str, value: int, told: str):
         (["infer", "in.bin", "no/where/out.bin"], "cannot write no/where/out.bin"),
         (["count", "in.bin", "-1"], "N is not a whole number: -1"),
         (["count", "in.bin", "99999999999999999999"], "N is not a whole number"),
-        (["profile", "in.bin", "r.bin", "1", "cycles"], "COUNTER is cycles, expected ns or none"),
+        (["profile", "in.bin", "r.bin", "1", "cycles"], "COUNTER is cycles, expected ns, instructions or none"),
         (["time", "in.bin", "s.bin", "1", "1", "1", "5", "1", "1", "2"], "MAX_COUNT is below MIN_COUNT"),
     ],
 )

@@ -16,7 +16,7 @@ from benchmarks.sections.integer import agreement
 from benchmarks.tasks import Figure, Kept, Task
 from benchmarks.versus import interleaving
 from vlab import settings
-from vlab.errors import MeasureError
+from vlab.errors import MissingToolError, ModelError
 
 finite = st.floats(1e-3, 1e9)
 times = st.lists(st.floats(1.0, 1e9), min_size=1, max_size=12)
@@ -128,7 +128,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     def measure() -> list[Figure]:
         calls.append(1)
         if len(calls) == 1:
-            raise MeasureError("no emulator\nand more")
+            raise ModelError("the model is refused\nand more")
         return [Figure(0.5)]
 
     def task(**depends_on: str) -> Task:
@@ -136,11 +136,21 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
 
     kept = Kept(tmp_path, "abc")
     failed = kept.measure(task())
-    assert failed.rows[0].detail == "not measured: no emulator"
+    assert (failed.rows[0].verdict, failed.rows[0].detail) == (Verdict.missed, "failed: the model is refused")
     assert kept.find(task()) is None
     measured = kept.measure(task())
     assert kept.find(task()) == measured
     assert kept.find(task(cpu="another")) is None
+
+
+def test_a_missing_tool_is_no_failure(tmp_path: Path) -> None:
+    """What this machine lacks leaves a bar unmeasured; it is not missed."""
+
+    def measure() -> list[Figure]:
+        raise MissingToolError("qemu is not here")
+
+    outcome = Kept(tmp_path, "abc").measure(Task("speed", "one", [row(None, Bar(limit=1))], measure, 1))
+    assert (outcome.rows[0].verdict, outcome.rows[0].detail) == (Verdict.unmeasured, "not measured: qemu is not here")
 
 
 def test_rows_without_a_bar_are_not_counted() -> None:

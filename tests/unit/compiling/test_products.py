@@ -1,21 +1,15 @@
 """Matrix products of all forms through the whole lowering, called on this machine."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
 
 from tests.unit.compiling import native
-from tests.unit.compiling.conftest import onnx_model, tensor
 from vlab.compiling.schedule import Registers
 from vlab.compiling.schedule.product import pick_tile
 from vlab.targets import Target
-
-TARGETS = {"vectors": native.AVX2, "wide": native.x86_64("x86-64-v3", 16, 6), "scalar": native.SCALAR}
 
 SHAPES = [  # left, right; constants are right matrices of rank 2 and more
     ((1, 64, 48), (48, 96)),
@@ -34,59 +28,20 @@ SHAPES = [  # left, right; constants are right matrices of rank 2 and more
 ]
 
 
-class Collected:
-    """A model that grows by operators; every value asked for is an output."""
-
-    def __init__(self) -> None:
-        self.random = np.random.default_rng(3)
-        self.nodes: list[Any] = []
-        self.inputs: dict[str, native.Array] = {}
-        self.weights: dict[str, native.Array] = {}
-        self.outputs: dict[str, int] = {}
-
-    def value(self, *shape: int, known: bool = False) -> str:
-        """An input, or a weight."""
-        name = f"v{len(self.inputs)}_{len(self.weights)}"
-        (self.weights if known else self.inputs)[name] = self.random.standard_normal(shape).astype(np.float32)
-        return name
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """An operator with one output."""
-        name = f"{kind.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def output(self, name: str, rank: int) -> None:
-        """Compare this value."""
-        self.outputs[name] = rank
-
-    def agree(self, target: Target, directory: Path) -> tuple[Any, ...]:
-        """Assert that every output is ONNX Runtime's, and return what the schedule said."""
-        inputs = [tensor(name, value.shape) for name, value in self.inputs.items()]
-        outputs = [tensor(name, [None] * rank) for name, rank in self.outputs.items()]
-        model = onnx_model(self.nodes, inputs, outputs, self.weights)
-        columns = list(self.inputs.values())
-        got, report = native.run(model, columns, target, directory)
-        for name, ours, theirs in zip(self.outputs, got, native.reference(model, columns), strict=True):
-            assert ours.shape == theirs.shape, name
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
-        return report
-
-
 def rank(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     """Rank of a product."""
     return max(len(left), len(right))
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=native.TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
     """Three ways in which registers may be."""
-    return TARGETS[request.param]
+    return native.TARGETS[request.param]
 
 
 def test_products_of_all_shapes_equal_the_reference(target: Target, tmp_path: Path):
     """Ranks, broadcast batches, odd sizes; the right matrix known or not."""
-    model = Collected()
+    model = native.Collected()
     for left, right in SHAPES:
         for known in (False, True):
             model.output(model.node("MatMul", model.value(*left), model.value(*right, known=known)), rank(left, right))
@@ -99,7 +54,7 @@ def test_products_of_all_shapes_equal_the_reference(target: Target, tmp_path: Pa
 
 def test_transposes_around_products_are_no_kernels(target: Target, tmp_path: Path):
     """Heads of an attention: both sides and the result are transposed, and no kernel but the two products is left."""
-    model = Collected()
+    model = native.Collected()
     query, key, value = (
         model.node("Transpose", model.value(1, 9, 3, 16), perm=order) for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
     )
@@ -114,7 +69,7 @@ def test_transposes_around_products_are_no_kernels(target: Target, tmp_path: Pat
 
 def test_what_follows_a_product_is_fused_or_left_apart(target: Target, tmp_path: Path):
     """Bias, residual and activation; a sum that widens the result; a result that is read twice; a transpose of rows."""
-    model = Collected()
+    model = native.Collected()
     product = model.node("MatMul", model.value(1, 7, 12), model.value(12, 20, known=True))
     biased = model.node("Add", model.value(20, known=True), product)
     model.output(model.node("Tanh", model.node("Add", biased, model.value(1, 7, 20))), 3)

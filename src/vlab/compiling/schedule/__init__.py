@@ -20,12 +20,20 @@ from vlab.compiling.schedule.registers import ANNOTATION, Registers, UnfitError
 from vlab.compiling.schedule.sliding import sliding
 from vlab.records import Kernel
 
-__all__ = ["ANNOTATION", "Registers", "UnfitError", "schedule_module"]
+__all__ = ["ANNOTATION", "WRITTEN", "Registers", "UnfitError", "schedule_module"]
 
 Rule = Callable[[Any, Registers], Any]
 """From a kernel (a PrimFunc) to the same one scheduled; raises UnfitError, or what TVM raises, where it does not apply."""
 
-RULES: dict[str, Rule] = {"convolution": convolution, "sliding": sliding, product.RULE: product.schedule_product}
+WRITTEN = "written"
+"""Rule of a kernel that was written with its loops: it stays as it is."""
+
+RULES: dict[str, Rule] = {
+    "convolution": convolution,
+    "sliding": sliding,
+    product.RULE: product.schedule_product,
+    WRITTEN: lambda function, _registers: function,
+}
 """The rules that a computation can name."""
 
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import onnx
 
-from vlab.compiling.importing.rewriting import shapes  # noqa: F401 - modules register their rules
+from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules register their rules
+    arithmetic,
+    indexing,
+    normalizing,
+    pooling,
+    recurrent,
+    resizing,
+    shapes,
+    spectral,
+)
 from vlab.compiling.importing.rewriting.rewriter import Refused, Rewriter
 from vlab.compiling.importing.rewriting.scope import Scope
 

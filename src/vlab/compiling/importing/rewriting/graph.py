@@ -87,13 +87,7 @@ class Graph:
 
     def static(self, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor; None where it is not fixed."""
-        about = self.types.get(name)
-        if about is None or not about.HasField("tensor_type") or not about.tensor_type.HasField("shape"):
-            return None
-        extents = about.tensor_type.shape.dim
-        if any(not extent.HasField("dim_value") for extent in extents):
-            return None
-        return tuple(int(extent.dim_value) for extent in extents)
+        return _extents(self.types.get(name))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor.
@@ -104,6 +98,18 @@ class Graph:
         shape = self.static(name)
         if shape is None:
             raise FormError(f"the shape of its input {name} depends on values that are computed; expected fixed shapes")
+        return shape
+
+    def inferred(self, node: Node) -> tuple[int, ...]:
+        """Shape of a node's first output.
+
+        Raises:
+            FormError: the node does not fit its inputs, or the shape is not fixed.
+        """
+        types = self._infer(node)
+        shape = _extents(next(iter(types.values()), None))
+        if shape is None:
+            raise FormError("the shape of its output depends on values that are computed; expected fixed shapes")
         return shape
 
     def fold(self, node: Node, wishes: Sequence[str]) -> list[str] | None:
@@ -169,3 +175,13 @@ class Graph:
             )
         except onnx.shape_inference.InferenceError as error:
             raise FormError(f"its inputs do not fit it: {' '.join(str(error).split())[:200]}") from error
+
+
+def _extents(about: onnx.TypeProto | None) -> tuple[int, ...] | None:
+    """Shape of a tensor type; None where it is not fixed."""
+    if about is None or not about.HasField("tensor_type") or not about.tensor_type.HasField("shape"):
+        return None
+    extents = about.tensor_type.shape.dim
+    if any(not extent.HasField("dim_value") for extent in extents):
+        return None
+    return tuple(int(extent.dim_value) for extent in extents)

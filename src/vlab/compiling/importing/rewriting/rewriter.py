@@ -75,8 +75,11 @@ class Rewriter:
         self.walk(function.node, scope)
         return [scope.names.get(name, "") for name in function.output[: len(node.wanted)]]
 
-    def _whole(self, node: Node, body: onnx.FunctionProto) -> list[str]:
+    def _function(self, node: Node) -> list[str]:
         """The outputs of ONNX's function for a node; what is refused within it is the node's own fault."""
+        body = bodies.body(node, self.graph.types)
+        if body is None:
+            raise _UnknownError(node)
         before = len(self.refused)
         outputs = self.expand(node, body, bodies.defaults(node))
         if inner := self.refused[before:]:
@@ -121,7 +124,7 @@ class Rewriter:
         key = (node.domain, node.operator)
         if self.depth > _DEEPEST:
             raise FormError(f"its functions call one another more than {_DEEPEST} deep; inline them when exporting")
-        emit = Emitter(self.graph, lambda inner: self._apply(inner, scope))
+        emit = Emitter(self.graph, lambda inner: self._apply(inner, scope), self._function)
         if control := CONTROL.get(key):
             return control(node, scope, emit, self.walk)
         if function := self.functions.get(key):
@@ -134,6 +137,4 @@ class Rewriter:
                 return [given] if isinstance(given, str) else list(given)
         if self.known(*key):
             return self.graph.place(node, wishes)
-        if body := bodies.body(node, self.graph.types):
-            return self._whole(node, body)
-        raise _UnknownError(node)
+        return self._function(node)

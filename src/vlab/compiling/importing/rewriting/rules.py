@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import helper
 
 from vlab.compiling.importing.rewriting.graph import Graph
 from vlab.compiling.importing.rewriting.node import Node
@@ -39,9 +40,11 @@ class Emitter:
     >>> emit("Mul", x, emit.like(2, x))  # doctest: +SKIP
     """
 
-    def __init__(self, graph: Graph, apply: Callable[[Node], list[str]]) -> None:
+    def __init__(self, graph: Graph, apply: Callable[[Node], list[str]], expand: Callable[[Node], list[str]]) -> None:
         self.graph = graph
         self._apply = apply
+        self.function = expand
+        """The outputs of the function by which ONNX defines a node's operator."""
 
     def __call__(
         self, operator: str, *inputs: Operand, version: int = EMITTED_OPSET, domain: str = "", **attributes: Any
@@ -55,6 +58,10 @@ class Emitter:
         """Emit a node with several outputs."""
         names = [self._name(value) for value in inputs]
         return self._apply(Node.made(operator, domain, version, names, attributes, count))
+
+    def scalar(self, value: Any, element: int) -> str:
+        """A scalar of an element type (`TensorProto.DataType`)."""
+        return self.graph.constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(element)))
 
     def like(self, value: float, name: str) -> str:
         """A scalar of the element type of a value."""

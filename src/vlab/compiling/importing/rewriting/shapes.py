@@ -1,16 +1,15 @@
-"""Shapes are fixed when a model is imported, so operators that ask for them give constants."""
+"""Shapes are fixed at import: operators that ask for them give constants, and those that set them become Reshape."""
 
 import numpy as np
 
-from vlab.compiling.importing.rewriting.node import Node
+from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
 
 
 @rewrites("Shape")
 def _shape(node: Node, emit: Emitter) -> str:
     shape = emit.graph.shape(node.input(0))
-    rank = len(shape)
-    return emit.graph.constant(np.asarray(shape[slice(node.get("start", 0), node.get("end", rank))], np.int64))
+    return emit.graph.constant(np.asarray(shape[slice(node.get("start", 0), node.get("end", len(shape)))], np.int64))
 
 
 @rewrites("Size")
@@ -26,12 +25,37 @@ def _identity(node: Node, emit: Emitter) -> str:  # noqa: ARG001
 @rewrites("Constant")
 def _constant(node: Node, emit: Emitter) -> str:
     """The value under whichever of its attributes is given."""
-    for name, dtype in (
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
+    numbers = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    for name, dtype in numbers.items():
         if name in node.attributes:
             return emit.graph.constant(np.asarray(node.get(name, None), dtype))
-    return emit.graph.constant(node.get("value", None))
+    if "value" not in node.attributes:
+        raise FormError("it holds no numbers; expected a tensor of numbers")
+    return emit.graph.constant(node.attributes["value"].t)
+
+
+@rewrites("Squeeze", "Unsqueeze", "Flatten", "Reshape")
+def _same_values(node: Node, emit: Emitter) -> str | None:
+    """A Reshape to the inferred shape, whatever way of saying it the operator has."""
+    _constant_argument(node, emit, 1)
+    shape = emit.graph.inferred(node)
+    if node.operator == "Reshape" and tuple(emit.graph.need(node.input(1), "its shape")) == shape:
+        return None
+    return emit("Reshape", node.input(0), shape)
+
+
+@rewrites("ConstantOfShape", "Range", "Expand", "Tile")
+def _given_extents(node: Node, emit: Emitter) -> None:
+    """What fixes the output's shape must be constant."""
+    for place in range(0 if node.operator in ("ConstantOfShape", "Range") else 1, len(node.inputs)):
+        _constant_argument(node, emit, place)
+
+
+@rewrites("NonZero", "Unique", "NonMaxSuppression")
+def _data_dependent(node: Node, emit: Emitter) -> None:  # noqa: ARG001
+    raise FormError("the shape of its output depends on the data, and shapes are fixed at compile time")
+
+
+def _constant_argument(node: Node, emit: Emitter, place: int) -> None:
+    if node.input(place):
+        emit.graph.need(node.input(place), "what sets the shape of its output")

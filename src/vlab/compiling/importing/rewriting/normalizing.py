@@ -1,0 +1,100 @@
+"""Normalisations: by ONNX's own function where the importer lacks a form."""
+
+import numpy as np
+from onnx import TensorProto
+
+from vlab.compiling.importing.rewriting.node import FormError, Node
+from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
+
+
+@rewrites("LayerNormalization")
+def _layer_normalization(node: Node, emit: Emitter) -> list[str] | None:
+    """The importer gives scalars for mean and inverse deviation."""
+    return emit.function(node) if node.wants(1) or node.wants(2) else None
+
+
+@rewrites("RMSNormalization", "MeanVarianceNormalization", "AffineGrid", "DynamicQuantizeLinear")
+def _by_definition(node: Node, emit: Emitter) -> list[str]:
+    return emit.function(node)
+
+
+@rewrites("BatchNormalization")
+def _batch_normalization(node: Node, emit: Emitter) -> list[str] | None:
+    """In training mode by the batch's own mean and variance (ONNX Operators, BatchNormalization, version 14)."""
+    if not node.get("training_mode", 0):
+        return None
+    x, scale, bias, mean, variance = node.inputs
+    rank = len(emit.graph.shape(x))
+    axes = [axis for axis in range(rank) if axis != 1]
+    along = [-1 if axis == 1 else 1 for axis in range(rank)]
+    now = emit("ReduceMean", x, axes)
+    deviation = emit("Sub", x, now)
+    spread = emit("ReduceMean", emit("Mul", deviation, deviation), axes)
+    inverse = emit("Reciprocal", emit("Sqrt", emit("Add", spread, emit.like(node.get("epsilon", 1e-5), spread))))
+    y = emit("Mul", emit("Mul", deviation, inverse), emit("Reshape", scale, along))
+    y = emit("Add", y, emit("Reshape", bias, along))
+    outputs = [y]
+    momentum = node.get("momentum", 0.9)
+    for old, new in ((mean, now), (variance, spread)):
+        kept = emit("Mul", old, emit.like(momentum, old))
+        fresh = emit("Mul", emit("Reshape", new, [-1]), emit.like(1 - momentum, new))
+        outputs.append(emit("Add", kept, fresh))
+    return outputs
+
+
+@rewrites("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+          "ReduceSum", "ReduceSumSquare")  # fmt: skip
+def _reduction(node: Node, emit: Emitter) -> str | None:
+    """Axes may be left out to mean all of them or, where the model says so, none."""
+    x = node.input(0)
+    given = emit.graph.need(node.input(1), "its axes") if node.input(1) else node.get("axes", [])
+    axes = [int(axis) for axis in given]
+    if not axes and node.get("noop_with_empty_axes", 0):
+        return _without_axes(node.operator, x, emit)
+    if emit.graph.element(x) == TensorProto.BOOL:
+        whole = emit(node.operator, emit("Cast", x, to=TensorProto.INT32), axes or [*range(len(emit.graph.shape(x)))],
+                     keepdims=node.get("keepdims", 1))  # fmt: skip
+        return emit("Cast", whole, to=TensorProto.BOOL)
+    if node.version < 18 or not axes:
+        axes = axes or list(range(len(emit.graph.shape(x))))
+        return emit(node.operator, x, axes, keepdims=node.get("keepdims", 1)) if axes else _without_axes(node.operator, x, emit)
+    return None
+
+
+def _without_axes(operator: str, x: str, emit: Emitter) -> str:
+    """The reduction of every element by itself."""
+    if operator in ("ReduceL1", "ReduceL2"):
+        return emit("Abs", x)
+    if operator == "ReduceSumSquare":
+        return emit("Mul", x, x)
+    return emit("Log", x) if operator == "ReduceLogSum" else x
+
+
+@rewrites("CumProd", "CumSum")
+def _running(node: Node, emit: Emitter) -> None:
+    emit.graph.need(node.input(1), "its axis")
+
+
+@rewrites("Det")
+def _det(node: Node, emit: Emitter) -> str:
+    """By expansion along the first row, which only small matrices allow."""
+    x = node.input(0)
+    *outer, size, _ = emit.graph.shape(x)
+    if size > 5:
+        raise FormError(f"its matrices have {size} rows; expected at most 5")
+    flat = emit("Reshape", x, [int(np.prod(outer, dtype=np.int64)), size, size])
+
+    def element(row: int, column: int) -> str:
+        return emit("Reshape", emit("Slice", flat, [row, column], [row + 1, column + 1], [1, 2]), list(outer))
+
+    def expanded(row: int, columns: tuple[int, ...]) -> str:
+        if len(columns) == 1:
+            return element(row, columns[0])
+        total = ""
+        for place, column in enumerate(columns):
+            rest = (*columns[:place], *columns[place + 1 :])
+            term = emit("Mul", element(row, column), expanded(row + 1, rest))
+            total = emit("Sub" if place % 2 else "Add", total, term) if total else term
+        return total
+
+    return expanded(0, tuple(range(size)))

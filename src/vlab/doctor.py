@@ -65,7 +65,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _tools() -> Iterator[Finding]:
-    """Compilers and emulators of every target that this machine can have boards of."""
+    """Compilers and emulators of every target that this machine can have boards of; a lab runs without microcontrollers."""
     try:
         known = targets.known()
     except VlabError as error:
@@ -73,9 +73,10 @@ def _tools() -> Iterator[Finding]:
         return
     possible = [target for target in known.values() if target.native or target.emulated]
     tools = {tool.program: tool for target in possible for tool in target.tools}
+    needed = {tool.program for target in possible if not target.firmware for tool in target.tools}
     for program, tool in sorted(tools.items()):
         path = shutil.which(program)
-        yield Finding(program, path is not None, True, path or "not on PATH", f"sudo {tool.install_command}")
+        yield Finding(program, path is not None, program in needed, path or "not on PATH", f"sudo {tool.install_command}")
     compiler = shutil.which("cc") or shutil.which("gcc")
     install = "sudo apt-get install --no-install-recommends gcc libc6-dev"
     yield Finding("cc", compiler is not None, True, compiler or "not on PATH", install)
@@ -100,7 +101,7 @@ def _emulators() -> Iterator[Finding]:
             loads,
             False,
             f"{version.strip().partition(chr(10))[0]}: counts instructions {way}",
-            "for fast counting a dynamically linked QEMU: the qemu-user of Debian 12, or one built with --enable-plugins",
+            "for fast counting a dynamically linked QEMU, as in Debian 12, or one built with --enable-plugins",
         )
 
 

@@ -24,6 +24,7 @@ def test_a_machine_without_tools_gets_findings_not_errors(monkeypatch: pytest.Mo
 
     assert missing["riscv64-linux-gnu-gcc"].required
     assert "gcc-riscv64-linux-gnu" in missing["riscv64-linux-gnu-gcc"].remedy
+    assert not missing["arm-none-eabi-gcc"].required
     assert missing["cc"].remedy
 
 

@@ -20,7 +20,7 @@ from benchmarks.tasks import Kept, Outcome, Task
 from vlab import settings
 from vlab.errors import VlabError
 
-SECTIONS = {module.SECTION: module for module in (speed, instructions, arm64, integer, compiling, operators)}
+SECTIONS = {module.SECTION: module for module in (speed, compiling, instructions, arm64, integer, operators)}
 _INTERRUPTED = 130
 
 

@@ -25,7 +25,8 @@ _COMPILED = ("arm/aarch64-linux", "riscv/rv64gc-linux")
 _REPRODUCED = ("riscv/rv64gc-linux", "arm/cortex-m4")
 _REPORT = """
 import resource
-print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(one.ru_utime + one.ru_stime for one in used), max(one.ru_maxrss for one in used))
 """
 _IMPORT = "import tvm.relax.frontend.onnx, tvm.s_tir.schedule, onnx"
 _COMPILE = """
@@ -42,6 +43,8 @@ _LIMIT_S = 1800.0
 class _Ended:
     printed: str
     seconds: float
+    cpu_seconds: float
+    """Of the process and its children."""
     peak_mib: float
     """Largest resident set among the process and its children."""
 
@@ -70,7 +73,7 @@ def _cost(bench: Bench, name: str) -> list[Figure]:
     imported = _run(_IMPORT)
     with TemporaryDirectory(dir=bench.scratch) as cache:
         whole = _run(_COMPILE, str(model), target.name, cache)
-    detail = f"{whole.seconds:.1f} s in all, {imported.seconds:.1f} s for the import"
+    detail = f"{whole.seconds:.1f} s in all, {imported.seconds:.1f} s for the import; CPU time {whole.cpu_seconds:.1f} s"
     memory = f"{imported.peak_mib:,.0f} MiB after the import"
     return [Figure(round(whole.seconds - imported.seconds, 2), detail), Figure(round(whole.peak_mib, 1), memory)]
 
@@ -122,5 +125,6 @@ def _run(program: str, *arguments: str, environment: Mapping[str, str] | None = 
     )
     if done.returncode:
         raise CompileError(f"a compile failed: {done.last_words.splitlines()[-1]}")
-    *printed, peak_kib = done.stdout.decode().split()
-    return _Ended(" ".join(printed), time.monotonic() - started, int(peak_kib) / 1024)
+    seconds = time.monotonic() - started
+    *printed, cpu_seconds, peak_kib = done.stdout.decode().split()
+    return _Ended(" ".join(printed), seconds, float(cpu_seconds), int(peak_kib) / 1024)

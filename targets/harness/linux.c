@@ -331,8 +331,19 @@ static void measure_memory(const char *inputs_path) {
     printf("{\"peak_bytes\":%" PRIu64 ",\"source\":\"%s\"}\n", bytes, guest ? "guest pages" : "VmHWM");
 }
 
+#ifdef VECTOR_BYTES /* a target whose kernels need longer vectors than every RISC-V CPU with vectors has */
+static void check_vectors(void) {
+  uintptr_t bytes;
+  __asm__("csrr %0, 0xc22 # vlenb" : "=r"(bytes));
+  if (bytes < VECTOR_BYTES) fail("vectors of this CPU have %d bytes, expected %d or more", (int)bytes, VECTOR_BYTES);
+}
+#else
+static void check_vectors(void) {}
+#endif
+
 int main(int argc, char **argv) {
   uint64_t started_ns = now_ns();
+  check_vectors();
   const char *mode = argc > 1 ? argv[1] : "";
   prepare();
   if (!strcmp(mode, "infer") && argc == 4) {

@@ -19,6 +19,7 @@ from vlab.compiling import Compiled, compile_model
 from vlab.compiling.own_cpu import write_target
 from vlab.datasets import Array, read_rows, write_rows
 from vlab.errors import CompileError, MissingToolError
+from vlab.measuring import counting
 from vlab.measuring.counting import count, count_calls
 from vlab.measuring.running import Program
 from vlab.records import Calls, ModelFormat, Plan, Quality
@@ -91,7 +92,8 @@ def compiled_for(
     """What the tests of this run ask for, compiled two at a time from the first use on, where this machine can serve it."""
     usable = {name: target for name, target in targets.known().items() if _is_usable(target)}
     asked = [getattr(item, "callspec", None) for item in request.session.items if item.path == Path(__file__)]
-    wanted = dict.fromkeys((spec.params["name"], spec.params.get("model", "digits")) for spec in asked if spec)
+    named = [(spec.params["name"], spec.params.get("model", "digits")) for spec in asked if spec]
+    wanted = dict.fromkeys([("riscv/rv64gcv256-linux", "digits"), *named])
     with compile_processes(2) as pool:
         pending: dict[tuple[str, str], Future[Compiled]] = {
             (name, model): pool.submit(compile_here, models[model], usable[name], cache)
@@ -186,6 +188,24 @@ def test_a_microcontroller_counts_and_tells_time_alike(compiled_for: Callable[[s
     np.testing.assert_allclose(samples_ns, counted.per_inference, rtol=0, atol=2 * tick_ns + 300)
 
 
+@pytest.mark.parametrize("name", ["arm/cortex-m4", "riscv/rv32imafc"])
+def test_the_execution_log_of_a_microcontroller_counts_the_same(
+    compiled_for: Callable[[str, str], Compiled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Where QEMU's system emulator loads no plugin, its log gives the same number."""
+    compiled, target = compiled_for(name, "digits"), targets.load(name)
+    assert target.emulator is not None
+    write_rows([np.ones((1, 1, 1, 8, 8), np.float32)], tmp_path / "in.bin")
+    program = Program(compiled.directory / compiled.manifest.executable, target, tmp_path)
+    by_plugin = count(program, "in.bin", target.emulator, tmp_path / "plugins", log_limit_s=60)
+    monkeypatch.setattr(counting, "SOURCE", "plugin/none.c")
+    by_log = count(program, "in.bin", target.emulator, tmp_path / "plugins", log_limit_s=60)
+
+    assert ("plugin", "execution log") == (by_plugin.how, by_log.how.partition(",")[0])
+    assert by_log.per_inference is not None
+    assert by_plugin.per_inference == by_log.per_inference
+
+
 def test_a_board_that_is_too_small_is_refused_in_words_of_the_model(models: dict[str, Path], cache: Path):
     """By how much, in which memory and section, and the layers that take most; no word of the linker."""
     target = ready("arm/cortex-m4")
@@ -205,6 +225,17 @@ def test_a_board_that_is_too_small_is_refused_in_words_of_the_model(models: dict
         r"of flash and the board has 54\.0 KiB, which is .* too little: weights 5\d\.\d KiB, code \d+\.\d KiB", flash
     )
     assert "of RAM" not in flash
+
+
+def test_shorter_vectors_than_the_target_has_are_refused(compiled_for: Callable[[str, str], Compiled]):
+    """Linux does not tell the length of RISC-V's vectors, and kernels for longer ones would compute nonsense."""
+    compiled, short = compiled_for("riscv/rv64gcv256-linux", "digits"), targets.load("riscv/rv64gcv-linux")
+    if not short.emulated:
+        pytest.skip("this machine is such a board")
+    command = short.command(compiled.directory / compiled.manifest.executable, ["infer", "in.bin", "out.bin"])
+    done = processes.run_limited(command, timeout_s=30)
+
+    assert (2, "model: vectors of this CPU have 16 bytes, expected 32 or more\n") == (done.returncode, done.stderr)
 
 
 def test_adding_a_target_is_one_file(models: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

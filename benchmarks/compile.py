@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.bars import tally
 from benchmarks.chart import svg
-from benchmarks.report import Measured, Report, figure, markdown
+from benchmarks.report import Measured, Report, figure, markdown, merged
 from benchmarks.sections import arm64, compiling, instructions, integer, operators, speed
 from benchmarks.sections.bench import Bench, default_core
 from benchmarks.tasks import Kept, Outcome, Task
@@ -22,6 +22,7 @@ from vlab.errors import VlabError
 
 SECTIONS = {module.SECTION: module for module in (speed, compiling, instructions, arm64, integer, operators)}
 _INTERRUPTED = 130
+_PAGE = "performance"
 
 
 def main() -> int:
@@ -32,26 +33,22 @@ def main() -> int:
     bench = Bench(scratch=scratch, trained=asked.trained.absolute(), core=asked.core, quick=asked.quick)
     try:
         tasks = [task for name, section in SECTIONS.items() if name in asked.sections for task in section.tasks(bench)]
-        kept = Kept(scratch / "results", machine.commit())
-        outcomes = _measure(tasks, kept, again=asked.again)
+        outcomes = _measure(tasks, Kept(scratch / "results", machine.commit()), again=asked.again)
+        measured = [
+            Measured(row=row, commit=outcome.commit, measured_on=outcome.measured_on)
+            for outcome in outcomes
+            for row in outcome.rows
+        ]
+        about = machine.describe(asked.core, bench.host)
+        report = Report(quick=asked.quick, core=asked.core, machine=about, measured=tuple(measured))
+        _write(report, scratch, "compile")
+        if asked.publish:
+            _publish(report, settings.checkout() / "docs", whole=set(asked.sections) == set(SECTIONS))
     except VlabError as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         _tell("interrupted; what was measured is kept: the same command goes on from here")
         return _INTERRUPTED
-    report = Report(
-        quick=asked.quick,
-        core=asked.core,
-        machine=machine.describe(asked.core, bench.host),
-        measured=tuple(
-            Measured(row=row, commit=outcome.commit, measured_on=outcome.measured_on)
-            for outcome in outcomes
-            for row in outcome.rows
-        ),
-    )
-    _write(report, scratch, "compile")
-    if asked.publish:
-        _write(report, settings.checkout() / "docs", "performance")
     counts = tally(one.row for one in report.measured)
     _tell(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; the table is in {scratch}/compile.md")
     return 0
@@ -68,9 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, default=Path("build/benchmarks"), help="for models, programs and results")
     trained = settings.checkout().parent / "shared" / "models"
     parser.add_argument("--trained", type=Path, default=trained, help="folder of the tiny suite's trained TFLite files")
-    parser.add_argument(
-        "--publish", action="store_true", help="also write docs/performance.md, with its picture and its figures"
-    )
+    parser.add_argument("--publish", action="store_true", help="also write docs/performance.md, whose other sections stay")
     return parser.parse_args()
 
 
@@ -99,6 +94,14 @@ def _measure(tasks: Sequence[Task], kept: Kept, *, again: bool) -> list[Outcome]
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _publish(report: Report, docs: Path, *, whole: bool) -> None:
+    """Write the page; of sections that were not asked for it keeps what stands there."""
+    earlier = docs / f"{_PAGE}.json"
+    if not whole and earlier.is_file():
+        report = merged(report, Report.from_json(earlier.read_bytes()))
+    _write(report, docs, _PAGE)
 
 
 def _write(report: Report, directory: Path, stem: str) -> None:

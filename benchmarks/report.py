@@ -7,6 +7,7 @@ from pydantic import Field
 
 from benchmarks.bars import Row, Verdict, tally
 from benchmarks.machine import Machine
+from vlab.errors import MeasureError
 from vlab.records import Record
 
 
@@ -24,6 +25,11 @@ ABOUT = {
         "same harness, by the same clock, in blocks that take turns; ONNX Runtime through its C API with one thread, all graph "
         "optimisations and tensors made beforehand. In brackets the 95 % interval of a bootstrap over blocks.",
     ),
+    "compiling": About(
+        "Compiling",
+        "Wall time of a whole compile into an empty cache, reference check included, less the import of TVM in a process of "
+        "its own; memory is the largest resident set of any process in it.",
+    ),
     "instructions": About(
         "Instructions of one inference",
         "Counted under the target's emulator: exact, repeatable on any machine, and blind to caches and latencies. "
@@ -40,11 +46,6 @@ ABOUT = {
         "`-int8` are QDQ models made by ONNX Runtime's static quantiser; the TFLite files are trained. The yardstick of "
         "weights is what the model itself stores: int8 values, int32 biases, and a float32 scale for each channel. Agreement "
         "is over inputs drawn evenly from all int8 values, against LiteRT's reference kernels.",
-    ),
-    "compiling": About(
-        "Compiling",
-        "Wall time of a whole compile into an empty cache, reference check included, less the import of TVM in a process of "
-        "its own; memory is the largest resident set of any process in it.",
     ),
     "operators": About("ONNX operators", "ONNX's own node tests, each through import, compile, executable and comparison."),
 }
@@ -105,21 +106,47 @@ def markdown(report: Report, chart: str) -> str:
     ]
     for section in dict.fromkeys(row.section for row in rows):
         about = ABOUT[section]
-        lines += ["", f"## {about.heading}", "", about.text, "", *_table([row for row in rows if row.section == section])]
+        measured = [one for one in report.measured if one.row.section == section]
+        lines += ["", f"## {about.heading}", "", about.text, "", f"{_when(measured)}.", ""]
+        lines += _table([one.row for one in measured])
     return "\n".join(lines) + "\n"
+
+
+def merged(fresh: Report, published: Report) -> Report:
+    """A report of some sections with the other sections of an earlier one, which keep their commits and dates.
+
+    Raises:
+        MeasureError: the earlier one is of another machine or of another kind of run, so the figures do not stand together.
+    """
+    if (fresh.machine.cpu, fresh.machine.cores, fresh.quick) != (
+        published.machine.cpu,
+        published.machine.cores,
+        published.quick,
+    ):
+        raise MeasureError(
+            f"the published figures are of {published.machine.cpu} with {published.machine.cores} cores"
+            f"{' in a quick run' if published.quick else ''}, these of {fresh.machine.cpu} with {fresh.machine.cores}"
+            f"{' in a quick run' if fresh.quick else ''}; measure all sections to publish them"
+        )
+    new = {one.row.section for one in fresh.measured}
+    rows = [*fresh.measured, *(one for one in published.measured if one.row.section not in new)]
+    order = list(ABOUT)
+    return fresh.model_copy(update={"measured": tuple(sorted(rows, key=lambda one: order.index(one.row.section)))})
+
+
+def _when(measured: Sequence[Measured]) -> str:
+    dates = sorted(one.measured_on for one in measured)
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(one.commit for one in measured))
+    return f"Measured {dates[0]} to {dates[-1]} at commit {commits}"
 
 
 def _machine(report: Report) -> list[str]:
     machine = report.machine
-    dates = sorted(one.measured_on for one in report.measured)
-    commits = list(dict.fromkeys(one.commit for one in report.measured))
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     facts = {
         "Machine": f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib:g} GiB, {machine.system}",
         "Measured core": f"{report.core}, governor {machine.governor or 'not told by the system'}",
         "Compiled for it as": machine.target,
-        "Measured": f"{dates[0]} to {dates[-1]}" if dates else "nothing",
-        "Commit": ", ".join(commits),
         "Packages": f"Python {machine.python}, {packages}",
         "Tools": "; ".join(machine.tools.values()),
     }

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from benchmarks.bars import Bar, Row, Verdict, tally
 from benchmarks.chart import svg
 from benchmarks.machine import Machine
-from benchmarks.report import Measured, Report, figure, markdown
+from benchmarks.report import Measured, Report, figure, markdown, merged
 from benchmarks.sections.integer import agreement
 from benchmarks.tasks import Figure, Kept, Task
 from benchmarks.versus import interleaving
 from vlab import settings
-from vlab.errors import MissingToolError, ModelError
+from vlab.errors import MeasureError, MissingToolError, ModelError
 
 finite = st.floats(1e-3, 1e9)
 times = st.lists(st.floats(1.0, 1e9), min_size=1, max_size=12)
@@ -119,6 +119,22 @@ def test_the_published_page_is_its_figures() -> None:
     published = Report.from_json((docs / "performance.json").read_bytes())
     assert (docs / "performance.md").read_text(encoding="utf-8") == markdown(published, "performance.svg")
     assert (docs / "performance.svg").read_text(encoding="utf-8") == svg(published)
+
+
+def test_a_section_measured_again_leaves_the_others(report: Report) -> None:
+    """New rows of a section take the place of its old ones, and every section keeps its commit."""
+    fresh = report.model_copy(
+        update={"measured": (Measured(row=row(0.5, Bar(limit=1)), commit="def", measured_on="2026-02-01T00:00:00Z"),)}
+    )
+    both = merged(fresh, report)
+    assert [("speed", "def"), ("arm64", "abc")] == [(one.row.section, one.commit) for one in both.measured]
+
+
+def test_figures_of_two_machines_do_not_stand_on_one_page(report: Report) -> None:
+    """Times of another CPU are no part of this machine's table."""
+    other = report.model_copy(update={"machine": report.machine.model_copy(update={"cpu": "another"})})
+    with pytest.raises(MeasureError, match="measure all sections"):
+        merged(other, report)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:

@@ -18,8 +18,15 @@ from vlab.targets import Target
 _LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
 _PACKAGES = ("libc6-arm64-cross", "libstdc++6-arm64-cross", "qemu-user")
 _PLATFORM = "aarch64-manylinux_2_28"
-_PARTS = {"cortex-a53": 0xD03, "cortex-a55": 0xD05, "cortex-a72": 0xD08, "cortex-a76": 0xD0B, "neoverse-n1": 0xD0C}
-"""Part numbers of Arm's processors in MIDR_EL1, from their technical reference manuals."""
+_PARTS = {
+    "cortex-a53": 0xD03,
+    "cortex-a55": 0xD05,
+    "cortex-a72": 0xD08,
+    "cortex-a76": 0xD0B,
+    "neoverse-n1": 0xD0C,
+    "max": 0xD0C,
+}
+"""Part numbers of Arm's processors in MIDR_EL1, from their manuals; QEMU's own processor has none and takes the N1's."""
 _FETCH_LIMIT_S = 600
 
 

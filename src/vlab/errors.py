@@ -33,6 +33,10 @@ class CompileError(RefusedError):
     """Compiling failed, or what came out differs from the reference."""
 
 
+class DifferenceError(CompileError):
+    """What was compiled computes something else than the reference runtime."""
+
+
 class DeployError(RefusedError):
     """The artifact was not let onto the board."""
 

@@ -16,7 +16,7 @@ from vlab.compiling.exchange import Order, Product, Response
 from vlab.compiling.gathering import gather
 from vlab.compiling.models import inspect_model
 from vlab.compiling.toolchain import Harness, Sources
-from vlab.errors import CompileError, EvidenceError
+from vlab.errors import CompileError, DifferenceError, EvidenceError
 from vlab.records import (
     ArtifactManifest,
     CompileOptions,
@@ -134,7 +134,7 @@ def compile_model(
                 )
                 deadline = time.monotonic() + timeout_s
                 with store.building(key) as scratch, _kept(scratch, debug):
-                    artifact, manifest = _build(scratch, order, sources, harness, deadline, memory_bytes, work or _work)
+                    artifact, manifest = _build(scratch, order, sources, harness, deadline, memory_bytes, work or work_apart)
                     entry = store.store(key, manifest, artifact)
     notices = (*filter(None, [gathered.notice]), *entry.manifest.notices)
     return Compiled(entry.directory, entry.manifest, entry.manifest_sha256, cached, notices, time.monotonic_ns() - started)
@@ -154,13 +154,18 @@ def _build(
     scratch: Path, order: Order, sources: Sources, harness: Harness, deadline: float, memory_bytes: int, work: Work
 ) -> tuple[Path, ArtifactManifest]:
     """Compile, link and check in a directory; the artifact's own directory within it, and its manifest."""
-    from vlab.compiling import checking  # here, so that asking what a model is stays light
+    from vlab.compiling import checking, localising  # here, so that asking what a model is stays light
 
     try:
         product = work(order, scratch, _left(deadline), memory_bytes)
         linked = linking.link(scratch, order.target, harness, product, timeout_s=_left(deadline))
-        numerics = checking.check(linked.executable, order.target, product, timeout_s=_left(deadline))
+        answers = checking.run(linked.executable, order.target, product, timeout_s=_left(deadline))
+        numerics = checking.agreed(answers, product)
         stack_used = memory.stack_used(linked.executable, order.target, timeout_s=_left(deadline)) if linked.memory else None
+    except DifferenceError as error:
+        (scratch / "locating").mkdir()
+        where = localising.locate(order, scratch / "locating", timeout_s=_left(deadline))
+        raise DifferenceError(f"{error}; {where}. Replace that operator by others, or report it") from error
     except processes.LimitError as error:
         raise CompileError(
             f"compiling for {order.target.name} took too long: {error}; allow more time with timeout_s"
@@ -178,7 +183,7 @@ def _left(deadline: float) -> float:
     return max(0.01, deadline - time.monotonic())
 
 
-def _work(order: Order, directory: Path, timeout_s: float, memory_bytes: int) -> Product:
+def work_apart(order: Order, directory: Path, timeout_s: float, memory_bytes: int) -> Product:
     """Have the worker process carry out the order.
 
     Raises:

@@ -21,7 +21,7 @@ from vlab.compiling.foreign import said
 from vlab.compiling.outlining import Outline, outline_model
 from vlab.compiling.probing import Case
 from vlab.datasets import Array, write_rows
-from vlab.errors import CompileError, ModelError, VlabError
+from vlab.errors import CompileError, DifferenceError, ModelError, VlabError
 from vlab.records import Calls, ModelFormat, TensorSpec
 from vlab.reference import Loaded
 
@@ -93,9 +93,9 @@ def _compile(order: Order, directory: Path) -> Product:
     answers = _answers(loaded, rows)
     for spec, array in zip(outputs, answers, strict=True):
         if str(array.dtype) != spec.dtype or array.shape[1:] != spec.shape:
-            raise CompileError(
+            raise DifferenceError(
                 f"output {spec.name} was compiled to {spec.dtype}{list(spec.shape)}, but {runtime} gives "
-                f"{array.dtype}{list(array.shape[1:])}; an operator before it is compiled wrongly"
+                f"{array.dtype}{list(array.shape[1:])}"
             )
     write_rows(rows, directory / exchange.PROBE)
     write_rows(answers, directory / exchange.REFERENCE)

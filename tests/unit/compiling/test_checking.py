@@ -8,9 +8,9 @@ import pytest
 
 from vlab import compiling
 from vlab.compiling import toolchain
-from vlab.compiling.checking import Answers, DifferenceError, agreed
+from vlab.compiling.checking import Answers, agreed
 from vlab.compiling.exchange import ProbeCase, Product
-from vlab.errors import CompileError
+from vlab.errors import CompileError, DifferenceError
 from vlab.records import TensorSpec
 
 LOGITS = TensorSpec(name="y", shape=(1, 3), dtype="float32")

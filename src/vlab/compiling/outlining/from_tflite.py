@@ -70,7 +70,7 @@ def _read(content: bytes) -> Outline:
         given = tuple(names[operator.Outputs(place)] for place in range(operator.OutputsLength()))
         operators.append(
             Operator(
-                name=f"{index}, that computes {', '.join(given)}",
+                name=f"{index} {given[-1]}" if given else str(index),
                 kind=kind,
                 inputs=taken,
                 outputs=given,

@@ -1,0 +1,129 @@
+"""The search for a wrong operator, over graphs of any form."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
+from tests.unit.compiling.tflite_model import dense_softmax
+from vlab.compiling.cutting import cut
+from vlab.compiling.localising import Difference, halve, on_the_way
+from vlab.compiling.outlining import Operator, Outline, outline_model
+from vlab.records import ModelFormat
+from vlab.reference import load
+
+
+@st.composite
+def graphs(draw: Any) -> tuple[Outline, set[str]]:
+    """A graph of operators, each reading up to two earlier tensors, and those that are compiled wrongly, at least one."""
+    count = draw(st.integers(1, 24))
+    operators, names = [], ["x"]
+    for index in range(count):
+        taken = draw(st.lists(st.sampled_from(names[-6:]), min_size=1, max_size=2))
+        operators.append(Operator(f"n{index}", "Op", tuple(taken), (f"t{index}",)))
+        names.append(f"t{index}")
+    wrong = draw(st.sets(st.sampled_from(names[1:]), min_size=1, max_size=3))
+    shapes = dict.fromkeys(names, (1,))
+    outline = Outline(tuple(operators), ("x",), (names[-1],), shapes, dict.fromkeys(names, "float32"), {}, {})
+    return outline, wrong
+
+
+@given(graphs())
+def test_what_is_found_is_an_operator_with_right_inputs(drawn: tuple[Outline, set[str]]):
+    """Whatever the graph: if the output differs, a wrong operator is named whose inputs do not differ."""
+    outline, wrong = drawn
+    differing: set[str] = set()
+    for operator in outline.operators:
+        if wrong.union(differing).intersection({*operator.inputs, *operator.outputs}):
+            differing.update(operator.outputs)
+    asked = []
+
+    def ask(name: str) -> Difference | None:
+        asked.append(name)
+        return Difference(name, "", "") if name in differing else None
+
+    candidates = on_the_way(outline, outline.outputs)
+    found = halve(outline, candidates, ask)
+
+    assert (found is not None) == (outline.outputs[0] in differing)
+    if found is not None:
+        assert found.tensor in wrong
+        assert not differing.intersection(outline.maker[found.tensor].inputs)
+
+
+def test_a_chain_takes_few_questions():
+    """Of a thousand operators a dozen are compiled up to."""
+    operators = tuple(Operator(f"n{i}", "Op", (f"t{i - 1}" if i else "x",), (f"t{i}",)) for i in range(1000))
+    names = {f"t{i}": (1,) for i in range(1000)}
+    outline = Outline(operators, ("x",), ("t999",), names, dict.fromkeys(names, "float32"), {}, {})
+    asked: list[str] = []
+
+    def ask(name: str) -> Difference | None:
+        asked.append(name)
+        return Difference(name, "", "") if int(name[1:]) >= 700 else None
+
+    found = halve(outline, on_the_way(outline, ["t999"]), ask)
+
+    assert found is not None
+    assert "t700" == found.tensor
+    assert len(asked) < 14
+
+
+def test_constants_and_shapes_are_not_on_the_way():
+    """Only what depends on the values of the inputs can be compiled wrongly."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Relu", ["w"], ["c"]),
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("Mul", ["f", "c"], ["y"]),
+        helper.make_node("Sin", ["x"], ["unused"]),
+    ]
+    model = onnx_model(nodes, [tensor("x", [1, 4])], [tensor("y", [1, 4])], {"w": np.ones(4, np.float32)})
+    outline = outline_model(model.SerializeToString(), ModelFormat.onnx, {})
+
+    assert ["y"] == on_the_way(outline, ["y"])
+
+
+def test_a_part_of_an_onnx_model_computes_the_same():
+    """The tensors on the way, without the operators after them."""
+    content = small_cnn().SerializeToString()
+    outline = outline_model(content, ModelFormat.onnx, {})
+    part = cut(content, ModelFormat.onnx, outline, ["b", "a"])
+    x = np.random.default_rng(0).standard_normal((1, 1, 1, 8, 8)).astype(np.float32)
+    after, before = load(part, ModelFormat.onnx, "part").outputs([x])
+
+    assert (1, 1, 16, 8, 8) == before.shape
+    assert np.array_equal(np.maximum(before, 0), after)
+    assert 2 == len(outline_model(part, ModelFormat.onnx, {}).operators)
+
+
+def test_a_part_keeps_what_its_branches_read():
+    """An operator with a graph inside needs tensors that only that graph names."""
+    branch = helper.make_graph([helper.make_node("Neg", ["a"], ["n"])], "branch", [], [tensor("n", [1, 4])])
+    nodes = [
+        helper.make_node("Sin", ["x"], ["a"]),
+        helper.make_node("If", ["flag"], ["z"], then_branch=branch, else_branch=branch),
+        helper.make_node("Relu", ["z"], ["y"]),
+    ]
+    model = onnx_model(nodes, [tensor("x", [1, 4])], [tensor("y", [1, 4])], {"flag": np.array([True])})
+    content = model.SerializeToString()
+    part = cut(content, ModelFormat.onnx, outline_model(content, ModelFormat.onnx, {}), ["z"])
+
+    assert ["Sin", "If"] == [operator.kind for operator in outline_model(part, ModelFormat.onnx, {}).operators]
+
+
+def test_a_part_of_a_tflite_model_computes_the_same():
+    """Another vector of outputs at the end of the file is all that changes."""
+    content = dense_softmax()
+    outline = outline_model(content, ModelFormat.tflite, {})
+    part = cut(content, ModelFormat.tflite, outline, ["hidden", "y"])
+    x = np.ones((1, 1, 4), np.float32)
+    hidden, y = load(part, ModelFormat.tflite, "part").outputs([x])
+    exponentials = np.exp(hidden - hidden.max())
+
+    assert 4 >= sum(ours != theirs for ours, theirs in zip(part, content, strict=False))
+    assert np.allclose(exponentials / exponentials.sum(), y, atol=1e-6)
+    assert np.array_equal(y, load(content, ModelFormat.tflite, "whole").outputs([x])[0])

@@ -45,7 +45,7 @@ def register() -> None:
     """Have TVM lower these functions of float32 this way, for every target that LLVM emits."""
     rules = {"exp": exponential, "erf": error_function, "tanh": hyperbolic_tangent, "sigmoid": logistic}
     for name, rule in rules.items():
-        tirx.register_intrin_lowering(f"tirx.{name}", target="llvm", f=_of_float32(rule), level=_LEVEL)
+        tirx.register_intrin_lowering(f"tirx.{name}", target="llvm", f=_of_float32(name, rule), level=_LEVEL)
         tvm.ir.register_op_attr(f"tirx.{name}", "TVectorizable", True, level=_LEVEL)
 
 
@@ -96,9 +96,18 @@ def error_function(x: Any) -> Any:
     return _let(x, either)
 
 
-def _of_float32(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _of_float32(name: str, rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The rule; float16 is computed in float32, and float64 by the C library, or what LLVM has in its place."""
+
     def lower(call: Any) -> Any:
-        return rule(call.args[0]) if call.ty.dtype.with_lanes(1) == "float32" else call
+        (x,), dtype = call.args, call.ty.dtype
+        if dtype.with_lanes(1) == "float32":
+            return rule(x)
+        if dtype.with_lanes(1) == "float16":
+            return rule(x.astype(tvm.DataType("float32").with_lanes(int(dtype.lanes)))).astype(dtype)
+        if name == "sigmoid":
+            return _like(x, 1.0) / (_like(x, 1.0) + tirx.exp(_like(x, 0.0) - x))
+        return tirx.call_llvm_pure_intrin(dtype, f"llvm.{name}", x)
 
     return lower
 

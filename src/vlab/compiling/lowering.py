@@ -15,6 +15,7 @@ from vlab.compiling import approximating, workload
 from vlab.compiling.constants import fold_constants
 from vlab.compiling.convolution import conv2d
 from vlab.compiling.lineage import Lineage
+from vlab.compiling.opaque import plain_kernels
 from vlab.compiling.pooling import pool2d
 from vlab.compiling.products import legalise_products
 from vlab.compiling.recognising import recognise
@@ -118,6 +119,7 @@ def _fuse(module: Any, registers: Registers, lineage: Lineage) -> Any:
         module,
         [
             passes.LegalizeOps(_legalisations(registers)),
+            plain_kernels,
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.FuseOps(),

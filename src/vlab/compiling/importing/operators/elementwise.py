@@ -31,6 +31,8 @@ def _bit_cast(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> An
     from onnx.helper import tensor_dtype_to_np_dtype
 
     dtype = str(tensor_dtype_to_np_dtype(attributes["to"]))
+    if "bool" in (dtype, str(inputs[0].ty.dtype)):
+        return relax.op.astype(inputs[0], dtype)
 
     def reinterpret(x: Any) -> Any:
         return te.compute(x.shape, lambda *at: tirx.reinterpret(dtype, x(*at)), name="bit_cast")
@@ -38,18 +40,32 @@ def _bit_cast(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> An
     return builder.emit_te(reinterpret, inputs[0])
 
 
+def _floor_remainder(x: Any, by: Any) -> Any:
+    """Of floats, with the sign of the divisor: what C's remainder has of the other sign is moved by one divisor."""
+    rest, zero = tirx.Mod(x, by), tirx.const(0, x.ty.dtype)
+    apart = tirx.any(tirx.all(rest < zero, by > zero), tirx.all(rest > zero, by < zero))
+    return tirx.Select(apart, rest + by, rest)
+
+
 @converts("Mod")
 def _mod(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
     """With fmod the remainder has the sign of the dividend, as in C; without, that of the divisor, as in Python."""
     sizes = [[as_int(extent) for extent in one.ty.shape] for one in inputs]
     shape = np.broadcast_shapes(*map(tuple, sizes))
+    truncates = attributes.get("fmod", 0)
     if str(inputs[0].ty.dtype).startswith("float"):
-        operation = tirx.fmod
+        operation = tirx.Mod if truncates else _floor_remainder
     else:
-        operation = tirx.truncmod if attributes.get("fmod", 0) else tirx.floormod
+        operation = tirx.truncmod if truncates else tirx.floormod
 
     def remainder(left: Any, right: Any) -> Any:
         wide, by = topi.broadcast_to(left, shape), topi.broadcast_to(right, shape)
         return te.compute(shape, lambda *at: operation(wide(*at), by(*at)), name="remainder")
 
     return builder.emit_te(remainder, *inputs)
+
+
+@converts("Copy", domain="vlab")
+def _copy(builder: Any, inputs: list[Any], _attributes: dict[str, Any]) -> Any:
+    """The same values at a place of their own, for an output that nothing computes."""
+    return builder.emit_te(topi.identity, inputs[0])

@@ -35,6 +35,22 @@ def _product_of(base: str, power: int, emit: Emitter) -> str:
     return emit("Mul", square, base) if power % 2 else square
 
 
+@rewrites("BitShift")
+def _bit_shift(node: Node, emit: Emitter) -> str | None:
+    """Amounts that are negative or not below the width leave the sign alone; machines differ about them (ONNX, version 28)."""
+    x, by = node.inputs
+    amounts = emit.graph.known(by)
+    width = 8 * emit.graph.dtype(x).itemsize
+    if amounts is not None and amounts.size and amounts.min() >= 0 and amounts.max() < width:
+        return None
+    zero, none = emit.like(0, x), emit.like(0, by)
+    inside = emit("And", emit("GreaterOrEqual", by, none), emit("Less", by, emit.like(width, by)))
+    shifted = emit.as_is(node, x, emit("Where", inside, by, none))
+    signed = node.get("direction", "LEFT") == "RIGHT" and emit.graph.dtype(x).kind == "i"
+    beyond = emit("Where", emit("Less", x, zero), emit.like(-1, x), zero) if signed else zero
+    return emit("Where", inside, shifted, beyond)
+
+
 @rewrites("IsInf")
 def _isinf(node: Node, emit: Emitter) -> str | None:
     positive, negative = node.get("detect_positive", 1), node.get("detect_negative", 1)

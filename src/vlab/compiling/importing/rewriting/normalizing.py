@@ -13,7 +13,7 @@ def _layer_normalization(node: Node, emit: Emitter) -> list[str] | None:
     return emit.function(node) if node.wants(1) or node.wants(2) else None
 
 
-@rewrites("RMSNormalization", "MeanVarianceNormalization", "AffineGrid", "DynamicQuantizeLinear")
+@rewrites("RMSNormalization", "MeanVarianceNormalization", "DynamicQuantizeLinear")
 def _by_definition(node: Node, emit: Emitter) -> list[str]:
     return emit.function(node)
 

@@ -135,7 +135,9 @@ def _max_unpool(node: Node, emit: Emitter) -> str:
     wanted = [int(extent) for extent in emit.graph.need(node.input(2), "its output_shape")] if node.input(2) else pooled
     zeros = emit.graph.constant(np.zeros(math.prod(wanted), emit.graph.dtype(x)))
     flat = emit("Reshape", places, [-1])
-    if math.prod(wanted) < math.prod(pooled):
-        raise FormError(f"its output_shape {wanted} is smaller than what was pooled, {pooled}")
+    if wanted != pooled:
+        raise FormError(
+            f"its output_shape {wanted} is not that of what was pooled, {pooled}, and runtimes disagree about the rest"
+        )
     filled = emit("ScatterElements", zeros, flat, emit("Reshape", x, [-1]), axis=0)
     return emit("Reshape", filled, wanted)

@@ -1,11 +1,11 @@
 """The registry of rules: for an operator, how to write a node of it with simpler ones."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import helper
 
 from vlab.compiling.importing.rewriting.graph import Graph
 from vlab.compiling.importing.rewriting.node import Node
@@ -59,9 +59,9 @@ class Emitter:
         names = [self._name(value) for value in inputs]
         return self._apply(Node.made(operator, domain, version, names, attributes, count))
 
-    def scalar(self, value: Any, element: int) -> str:
-        """A scalar of an element type (`TensorProto.DataType`)."""
-        return self.graph.constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(element)))
+    def as_is(self, node: Node, *inputs: str) -> str:
+        """Emit a node like this one with other inputs, without any rule."""
+        return self.graph.place(dataclasses.replace(node, inputs=list(inputs)))[0]
 
     def like(self, value: float, name: str) -> str:
         """A scalar of the element type of a value."""

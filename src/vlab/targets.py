@@ -104,6 +104,12 @@ class Firmware(Record):
             raise ValueError("timer_address is the address of mtime: expected for riscv, and for no other family")
         return self
 
+    @model_validator(mode="after")
+    def _memories_are_two(self) -> Self:
+        if self.flash_origin < self.ram_origin + self.ram_bytes and self.ram_origin < self.flash_origin + self.flash_bytes:
+            raise ValueError("flash and RAM overlap; expected two ranges of addresses with nothing in common")
+        return self
+
 
 class Target(Record):
     """A kind of board: one that runs Linux, or a microcontroller that runs nothing but the model."""

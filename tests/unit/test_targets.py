@@ -100,6 +100,7 @@ def test_a_folder_of_the_user_adds_targets(tmp_path: Path, monkeypatch: pytest.M
         ("timer_hz = 25_000_000", "timer_hz = 25_000_000\ntimer_address = 1", "timer_address is the address of mtime"),
         ('family = "cortex-m"', 'family = "riscv"', "timer_address is the address of mtime"),
         ("stack_bytes = 8192", "stack_bytes = 8190", r"firmware.stack_bytes"),
+        ("ram_origin = 0x2000_0000", "ram_origin = 0x10_0000", "flash and RAM overlap"),
     ],
 )
 def test_a_microcontroller_that_contradicts_itself_is_refused(tmp_path: Path, old: str, new: str, told: str):

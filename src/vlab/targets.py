@@ -124,6 +124,9 @@ class Target(Record):
     )
     lanes: int = Field(ge=1, le=64, description="float32 values in a vector the schedule works with; 1 without vectors")
     accumulators: int = Field(ge=1, le=64, description="vector registers the schedule keeps sums in")
+    registers: int = Field(
+        default=32, ge=4, le=64, description="vector registers there are; where several make one vector, such groups of them"
+    )
     lower: Llvm = Field(description="target the kernels are lowered for")
     emit: Llvm | None = Field(default=None, description="target machine code is emitted for, where it differs")
     compiler: Compiler

@@ -56,7 +56,7 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target) -> Lowered:
     """
     approximating.register()
     machine = tvm.target.Target(target.lower.options())
-    registers = Registers(target.lanes, target.accumulators)
+    registers = Registers(target.lanes, target.accumulators, target.registers)
     lineage = Lineage(nodes)
     module = _fold(lineage.begin(module), lineage)
     with machine, tvm.transform.PassContext(opt_level=3):

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from onnx import helper
 
 from tests.boards import ready
 from tests.unit.compiling.conftest import Save, onnx_model, tensor
 from vlab import compiling
-from vlab.targets import Target
+from vlab.compiling.convolution import pack
+from vlab.compiling.geometry import Geometry
+from vlab.compiling.schedule import Registers, tiles
+from vlab.compiling.schedule.windows import Window
 
 CONVOLUTIONS: list[dict[str, Any]] = [
     # channels of input and output, size, and what differs from a 1x1 window without padding
@@ -44,7 +49,7 @@ POOLINGS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def model_of_all() -> Any:
+def model_of(convolutions: list[dict[str, Any]], poolings: list[dict[str, Any]]) -> Any:
     """Each case beside the others in one model: an input, a convolution, what follows it, an output.
 
     What follows alternates between nothing, a bias with an activation, and a residual with an activation. Poolings come after a
@@ -52,7 +57,7 @@ def model_of_all() -> Any:
     """
     random = np.random.default_rng(3)
     nodes, inputs, outputs, weights = [], [], [], {}
-    for index, (case, after) in enumerate(zip(CONVOLUTIONS, itertools.cycle(("", "bias", "residual")), strict=False)):
+    for index, (case, after) in enumerate(zip(convolutions, itertools.cycle(("", "bias", "residual")), strict=False)):
         group, kernel, batch = case.get("group", 1), case.get("kernel", (1, 1)), case.get("batch", 1)
         pads, strides, dilations = (
             case.get(key, (n,) * c) for key, n, c in (("pads", 0, 4), ("strides", 1, 2), ("dilations", 1, 2))
@@ -75,7 +80,7 @@ def model_of_all() -> Any:
             nodes.append(helper.make_node("Add", [result, f"r{index}"], [f"s{index}"]))
         if after:
             nodes.append(helper.make_node("Relu", [f"s{index}" if after == "residual" else result], [f"y{index}"]))
-    for index, case in enumerate(POOLINGS):
+    for index, case in enumerate(poolings):
         attributes = {key: value for key, value in case.items() if key not in ("operator", "inputs", "size")}
         weights[f"pw{index}"] = random.standard_normal((case["inputs"], case["inputs"], 1, 1))
         inputs.append(tensor(f"px{index}", [1, case["inputs"], *case["size"]]))
@@ -85,16 +90,98 @@ def model_of_all() -> Any:
     return onnx_model(nodes, inputs, outputs, {name: value.astype(np.float32) for name, value in weights.items()})
 
 
-def machine(lanes: int, accumulators: int) -> Target:
-    """This machine with a register file of another shape, to see the schedule as other targets do."""
-    return ready("host/x86_64").model_copy(update={"lanes": lanes, "accumulators": accumulators})
-
-
-@pytest.mark.parametrize(("lanes", "accumulators"), [(8, 12), (1, 28), (16, 6)])
+@pytest.mark.parametrize(
+    ("registers", "cases"),
+    [(Registers(8, 12, 16), slice(None)), (Registers(1, 16, 32), slice(0, None, 2)), (Registers(16, 5, 8), slice(1, None, 3))],
+    ids=["vectors", "scalars", "few registers"],
+)
 def test_windows_of_every_shape_agree_with_the_reference_and_are_scheduled(
-    save: Save, cache: Path, lanes: int, accumulators: int
+    save: Save, cache: Path, registers: Registers, cases: slice
 ):
     """Odd channels, strides, dilations, groups, paddings and batches give ONNX Runtime's numbers, and no kernel falls back."""
-    compiled = compiling.compile_model(save(model_of_all()), machine(lanes, accumulators), cache=cache)
+    update = {"lanes": registers.lanes, "accumulators": registers.accumulators, "registers": registers.total}
+    target = ready("host/x86_64").model_copy(update=update)
+
+    compiled = compiling.compile_model(save(model_of(CONVOLUTIONS[cases], POOLINGS[cases])), target, cache=cache)
 
     assert () == tuple(kernel for kernel in compiled.manifest.kernels if not kernel.scheduled)
+
+
+@given(
+    channels=st.integers(1, 300),
+    rows=st.integers(1, 20),
+    columns=st.integers(1, 60),
+    registers=st.sampled_from(
+        [Registers(1, 16), Registers(4, 10, 16), Registers(8, 12, 16), Registers(16, 28), Registers(16, 5, 8)]
+    ),
+    mergeable=st.booleans(),
+)
+def test_a_tile_and_its_operands_fit_into_the_registers(
+    channels: int, rows: int, columns: int, registers: Registers, mergeable: bool
+):
+    """Sums, one vector of weights for each of theirs, and one value never take more registers than there are."""
+    plan = tiles.plan(channels, rows, columns, registers, mergeable=mergeable)
+
+    vectors = len(tiles.pieces(plan.tile.channels, registers.lanes))
+    assert 0 == rows % plan.merged_rows
+    assert 1 <= plan.tile.columns <= columns * plan.merged_rows
+    assert vectors * plan.tile.columns <= registers.accumulators
+    assert vectors * plan.tile.columns + vectors + 1 <= registers.total
+
+
+@given(channels=st.integers(1, 300), lanes=st.sampled_from([1, 4, 8, 16]))
+def test_pieces_cover_the_channels_exactly(channels: int, lanes: int):
+    """Every channel is in one vector, and no vector is longer than the CPU's."""
+    sizes = tiles.pieces(channels, lanes)
+
+    assert channels == sum(sizes)
+    assert max(sizes) <= lanes
+
+
+@given(
+    size=st.integers(1, 40),
+    kernel=st.integers(1, 7),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    before=st.integers(0, 6),
+    after=st.integers(0, 6),
+    tile=st.integers(1, 9),
+)
+def test_spans_cover_the_output_once_and_know_which_windows_leave_the_input(
+    size: int, kernel: int, stride: int, dilation: int, before: int, after: int, tile: int
+):
+    """Column after column without gap, and a span is inner exactly where no window of it leaves the input."""
+    out = (size + before + after - (kernel - 1) * dilation - 1) // stride + 1
+    assume(out >= 1)
+    window = Window(size, kernel, stride, dilation, before, out)
+
+    columns = []
+    for span in window.spans(tile):
+        own = range(span.start, span.start + span.tiles * span.length)
+        assert span.inner == all(window.inside(column, tap) for column in own for tap in range(kernel))
+        columns += own
+    assert list(range(out)) == columns
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    inputs=st.integers(1, 4),
+    channels=st.integers(1, 9),
+    groups=st.integers(1, 3),
+    tile=st.integers(1, 9),
+)
+def test_packed_weights_lie_where_the_computation_looks(
+    kernel: tuple[int, int], inputs: int, channels: int, groups: int, tile: int
+):
+    """The weight of each output channel and step is at the place that the formula of `direct` names, without gaps."""
+    geometry = Geometry(1, (9, 9), inputs * groups, (9, 9), channels * groups, kernel, (1, 1), (1, 1), (0, 0), groups)
+    weights = np.arange(geometry.steps * channels * groups).reshape(*kernel, inputs, channels * groups)
+
+    packed = pack(weights, geometry, tile)
+
+    for channel in range(channels * groups):
+        group, within = divmod(channel, channels)
+        first = within - within % tile
+        width = min(channels - first, tile)
+        at = (group * channels + first) * geometry.steps + np.arange(geometry.steps) * width + within % tile
+        assert np.array_equal(weights.reshape(geometry.steps, -1)[:, channel], packed[at])

@@ -18,9 +18,6 @@ from vlab.compiling.schedule.registers import ANNOTATION, Registers, as_int
 from vlab.compiling.schedule.sums import Sums
 from vlab.compiling.schedule.windows import Span, Window, of_image
 
-_UNROLLED_STEPS = 4
-"""Input channels in one pass of the innermost loop."""
-
 
 def convolution(function: Any, registers: Registers) -> Any:
     """Schedule a kernel whose computation is that of `vlab.compiling.convolution.direct`.
@@ -131,14 +128,8 @@ class _Convolution:
         return sequence(taps)
 
     def _tap(self, block: _Block, sums: Sums, down: Expr, across: Expr, columns: Sequence[int]) -> Stmt:
-        """One place of the window: all input channels."""
-        whole, rest = divmod(self.inputs, _UNROLLED_STEPS)
-
-        def steps(first: Expr, count: int) -> Stmt:
-            return sequence([self._step(block, sums, down, across, first + one, columns) for one in range(count)])
-
-        parts = [loop("channel", whole, lambda index: steps(index * _UNROLLED_STEPS, _UNROLLED_STEPS))] if whole else []
-        return sequence([*parts, *([steps(integer(whole * _UNROLLED_STEPS), rest)] if rest else [])])
+        """One place of the window: all input channels. LLVM unrolls the loop where it has registers for that."""
+        return loop("channel", self.inputs, lambda channel: self._step(block, sums, down, across, channel, columns))
 
     def _step(self, block: _Block, sums: Sums, down: Expr, across: Expr, channel: Expr, columns: Sequence[int]) -> Stmt:
         """One input channel at one place of the window."""

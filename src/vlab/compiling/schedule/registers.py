@@ -15,6 +15,8 @@ class Registers:
     """float32 values in a vector; 1 without vectors."""
     accumulators: int
     """Vector registers to keep sums in."""
+    total: int = 32
+    """Vector registers there are; where several make one vector, such groups of them."""
 
 
 class UnfitError(Exception):

@@ -81,7 +81,7 @@ def choose(channels: int, columns: int, registers: Registers) -> tuple[Tile, int
         vectors = len(pieces(width, lanes))
         tiles, rest = divmod(channels, width)
         for count in range(1, min(columns, most // vectors) + 1):
-            if vectors * count + vectors > most + 3:  # the weights need registers too
+            if vectors * count + vectors + 1 > registers.total:  # weights and a value of the input need registers too
                 break
             whole, last = divmod(columns, count)
             cost = sum(

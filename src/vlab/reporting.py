@@ -45,7 +45,7 @@ def figures(result: Result) -> dict[str, str]:
 
 def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
     """Heads and rows of a profile's table as text, the kernel call with the largest share first."""
-    heads = ("call", "share", "instr." if profile.emulated else "time", "MACs")
+    heads: tuple[str, ...] = ("call", "share", "instr." if profile.emulated else "time", "MACs")
     heads += ("instr./MAC" if profile.emulated else "GMAC/s", "bytes", "MAC/B", "nodes")
     ranked = sorted(enumerate(profile.calls, 1), key=lambda entry: (-(entry[1].share or 0), entry[0]))
     return [heads, *(_profile_row(number, call, emulated=profile.emulated) for number, call in ranked)]

@@ -85,13 +85,22 @@ def load(content: bytes, format_: ModelFormat, name: str) -> Loaded:
 
 
 def random_rows(specs: Sequence[TensorSpec], count: int) -> list[Array]:
-    """For each input [count, ...shape of the input], the same every time: normal for floats, 0 or 1 for whole numbers."""
+    """For each input [count, ...shape of the input], the same every time.
+
+    Normal for floats; for whole numbers of one byte, which are quantised values, the whole type; 0 or 1 for others, so that
+    they may be indices.
+    """
     random = np.random.default_rng(_SEED)
     columns: list[Array] = []
     for spec in specs:
         shape, dtype = (count, *spec.shape), np.dtype(spec.dtype)
-        # whole numbers are small enough to be an index
-        values = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
+        values: Array
+        if dtype.kind == "f":
+            values = random.standard_normal(shape)
+        elif dtype.kind in "iu" and dtype.itemsize == 1:
+            values = random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, endpoint=True)
+        else:
+            values = random.integers(0, 2, shape)
         columns.append(values.astype(dtype))
     return columns
 

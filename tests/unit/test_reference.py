@@ -21,6 +21,13 @@ def test_random_rows_repeat_and_may_be_indices():
     assert np.array_equal(images[:3], reference.random_rows([image], 3)[0])
 
 
+def test_random_rows_of_quantised_inputs_take_the_whole_type():
+    """A value of one byte is anything from its smallest to its largest."""
+    (rows,) = reference.random_rows([TensorSpec(name="q", shape=(100,), dtype="int8")], 32)
+
+    assert (-128, 127) == (rows.min(), rows.max())
+
+
 @pytest.mark.skipif(bool(find_spec("ai_edge_litert")), reason="the reference runtime for TFLite is installed")
 def test_a_missing_runtime_names_the_command_that_installs_it():
     """Nothing is compared without the format's own runtime."""

@@ -26,6 +26,8 @@ _MOST_OPERATIONS = 2_000_000_000
 """Of all samples together: an emulator runs some ten million a second where it emulates vectors."""
 _SOFT_FLOAT_COST = 40
 """Instructions of a float operation on a CPU without floating point (Cortex-M3 and rv32imac, DS-CNN)."""
+_NATIVE_SPEED = 20
+"""How much faster, at the least, a target runs that has no emulator."""
 _ROUNDING = 2.0**-18
 """Relative: some 30 units of float32 roundoff, what a few dozen layers may lose."""
 
@@ -48,7 +50,7 @@ def cases(
 
     At most 32 rows of a data set, or 12 random ones of 3 seeds; then `zeros`, `largest`, `smallest` and `ends` of what each
     input may be (its table for indices, its type for quantised values, otherwise the range of the data set or of the model's
-    calibration, or -1 to 1), `large` and `denormals`. A third of what can be afforded goes to these edges.
+    calibration, or -1 to 1), `large` and `denormals`. Up to half of what can be afforded goes to these edges.
 
     Args:
         specs: the model's inputs.
@@ -66,7 +68,7 @@ def cases(
     affordable = max(1, _MOST_OPERATIONS // max(1, operations))
     rows = _rows(specs, path)
     inputs = [_Input.of(spec, outline, None if rows is None else rows[place]) for place, spec in enumerate(specs)]
-    edges = _edges(inputs, magnitude)[: affordable // 3]
+    edges = _edges(inputs, magnitude)[: affordable // 2]
     left = affordable - len(edges)
     if rows is not None:
         return [Case("rows of the data set", tuple(column[: min(_MOST_SAMPLES, left)] for column in rows)), *edges]
@@ -77,7 +79,9 @@ def cases(
 
 
 def cost(operations: int, target: Target) -> int:
-    """Operations of one inference, weighted by what floats cost on the target's emulator."""
+    """Operations of one inference, weighted by how fast the target's executables run here; nothing of this machine counts."""
+    if target.emulator is None:
+        return operations // _NATIVE_SPEED
     abi = target.lower.mabi or ""
     soft = target.lower.mfloat_abi == "soft" or abi in ("ilp32", "lp64")
     return operations * _SOFT_FLOAT_COST if soft else operations

@@ -8,12 +8,12 @@
 
 `passes` orders the parts: `running` starts the program, `counting` counts its instructions under an emulator, `machine` looks
 at the host, `quality` judges. `profiling` asks the same program, in other runs, where an inference spends its time. `preparing`
-is for the lab, not for the board.
+is for the lab, not for the board, and `answering` runs it apart.
 """
 
 from vlab.datasets import Reference, load_dataset, load_reference
+from vlab.measuring.answering import random_inputs, reference_outputs
 from vlab.measuring.passes import measure
-from vlab.measuring.preparing import random_inputs, reference_outputs
 from vlab.measuring.profiling import profile
 
 __all__ = ["Reference", "load_dataset", "load_reference", "measure", "profile", "random_inputs", "reference_outputs"]

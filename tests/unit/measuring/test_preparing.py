@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vlab.errors import MeasureError, ModelError
-from vlab.measuring import load_dataset, load_reference, random_inputs, reference_outputs
+from vlab.measuring import answering, load_dataset, load_reference, random_inputs, reference_outputs
 from vlab.records import ModelFormat
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
@@ -83,3 +83,47 @@ def test_random_inputs_need_every_shape(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(random_inputs(model, ModelFormat.onnx, {"a": (1, 3), "b": (1, 3)}))
 
     assert ("a", "b") == load_dataset(tmp_path / "d.npz")[0].dtype.names
+
+
+def test_a_model_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of 2**62 rounds is stopped with its process; who asked lives and is told."""
+    monkeypatch.setattr(answering, "LIMIT_S", 5.0)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["v", "v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1, 2]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 2]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor("n", TensorProto.INT64, [], [1 << 62])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+
+    with pytest.raises(ModelError, match=r"did not finish m\.onnx within 5 s"):
+        reference_outputs(tmp_path / "m.onnx", ModelFormat.onnx, np.zeros((1, 1, 2), np.float32))
+
+
+def test_a_model_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
+    """A terabyte of zeros is asked for in a process with limits."""
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["n"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])],
+        "bomb",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor("n", TensorProto.INT64, [2], [1 << 37, 2])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        reference_outputs(tmp_path / "m.onnx", ModelFormat.onnx, np.zeros((1, 1, 2), np.float32))

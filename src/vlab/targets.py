@@ -202,7 +202,7 @@ def _booting(words: Sequence[str]) -> list[str]:
         if re.search(r"\s", word):
             raise TargetError(f"{word!r} holds a blank, expected none in paths for a microcontroller; use another directory")
     given = ",".join(f"arg={word.replace(',', ',,')}" for word in ("model", *words[1:]))
-    quiet = ("-display", "none", "-monitor", "none", "-serial", "null", "-parallel", "null")
+    quiet = ("-display", "none", "-monitor", "none", "-serial", "null")
     return [*quiet, "-semihosting-config", f"enable=on,target=native,{given}", "-kernel", words[0]]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vlab import processes, targets
 from vlab.errors import CompileError, TargetError
-from vlab.targets import Target
+from vlab.targets import Llvm, Target
 
 _UNKNOWN = frozenset({"", "generic", "x86-64", "i686"})
 """What LLVM calls a CPU it does not know."""
@@ -33,7 +33,7 @@ def write_target(folder: Path) -> Path:
         The file.
 
     Raises:
-        TargetError: no known target runs natively here.
+        TargetError: no known target runs natively here, or one is of this CPU already.
         CompileError: LLVM does not know this CPU, or cannot be asked.
     """
     native = [target for target in targets.known().values() if target.native]
@@ -43,37 +43,49 @@ def write_target(folder: Path) -> Path:
     if done.returncode:
         raise CompileError(f"LLVM could not be asked for the name of this CPU: {done.last_words}")
     cpu, expected = json.loads(done.stdout)
+    if known := [one for one in native if one.lower.mcpu == cpu and not (folder / f"{one.name}.toml").exists()]:
+        raise TargetError(f"this machine's CPU, {cpu}, is the target {known[0].name} already")
     base = max((one for one in native if one.lower.mcpu != cpu), key=lambda one: (one.lanes, one.accumulators))
     if cpu in _UNKNOWN:
         raise CompileError(f"LLVM knows this machine's CPU only as {cpu!r}; take {base.name}, which runs here")
-    family, _, name = base.name.partition("/")
-    path = folder / family / f"{cpu}{'-linux' if name.endswith('-linux') else ''}.toml"
+    target = _named(base, cpu, expected if base.machine == "x86_64" else [])
+    path = folder / f"{target.name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_toml(base, cpu, expected if base.machine == "x86_64" else [])), encoding="utf-8")
-    targets.read(path)
+    path.write_text("\n".join(_toml(target)), encoding="utf-8")
     return path
 
 
-def _toml(base: Target, cpu: str, expected: list[str]) -> Iterator[str]:
-    """The lines of the file. JSON's strings, numbers and arrays of them are TOML's."""
+def _named(base: Target, cpu: str, expected: list[str]) -> Target:
+    """The target of a CPU of that name, of which LLVM expects these features."""
     here = {_plain(feature): feature for feature in sorted(targets.cpu_features())}
     vectors = sorted(feature for feature in expected if feature.startswith(_VECTORS))
-    present = [here[_plain(feature)] for feature in vectors if _plain(feature) in here]
     hidden = [f"-{feature}" for feature in vectors if _plain(feature) not in here]
-    yield f"description = {json.dumps(f'this kind of CPU: {base.machine} as LLVM knows it by the name {cpu}')}"
-    yield f"machine = {json.dumps(base.machine)}"
-    yield f"isa = {json.dumps(cpu)}"
-    yield f"cpu_features = {json.dumps(sorted({*base.cpu_features, *present}))}"
-    yield f"lanes = {base.lanes}"
-    yield f"accumulators = {base.accumulators}"
-    for table, options in (("lower", base.lower), ("emit", base.emit)):
-        if options:
-            named = {key.replace("-", "_"): value for key, value in options.options().items() if key != "kind"}
-            named["mcpu"] = cpu
-            named["mattr"] = [*options.mattr, *hidden]
-            yield from ("", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in named.items()))
-    yield from ("", "[compiler]")
-    yield from (f"{key} = {json.dumps(value)}" for key, value in base.compiler.model_dump(mode="json").items())
+    present = [here[_plain(feature)] for feature in vectors if _plain(feature) in here]
+
+    def renamed(options: Llvm | None) -> Llvm | None:
+        return options and options.model_copy(update={"mcpu": cpu, "mattr": (*options.mattr, *hidden)})
+
+    family, _, name = base.name.partition("/")
+    return base.model_copy(
+        update={
+            "name": f"{family}/{cpu}{'-linux' if name.endswith('-linux') else ''}",
+            "description": f"{base.machine} CPU that LLVM knows by the name {cpu}",
+            "isa": cpu,
+            "cpu_features": tuple(sorted({*base.cpu_features, *present})),
+            "lower": renamed(base.lower),
+            "emit": renamed(base.emit),
+            "emulator": None,
+        }
+    )
+
+
+def _toml(target: Target) -> Iterator[str]:
+    """The lines of a target's file. JSON's strings, numbers and arrays of them are TOML's."""
+    record = target.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    tables = {key: record.pop(key) for key, value in list(record.items()) if isinstance(value, dict)}
+    yield from (f"{key} = {json.dumps(value)}" for key, value in record.items())
+    for name, table in tables.items():
+        yield from ("", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
     yield ""
 
 

@@ -296,11 +296,15 @@ def test_the_machines_own_cpu_is_a_target_by_its_real_name(
     monkeypatch.setenv("VLAB_TARGETS", str(tmp_path))
     name = f"{path.parent.name}/{path.stem}"
 
-    manifest = compile_model(models["digits"], ready(name), cache=cache).manifest
+    own = ready(name)
+    manifest = compile_model(models["digits"], own, cache=cache).manifest
 
-    assert targets.load(name).lower.mcpu not in ("native", "generic", "")
-    assert targets.load(name).lower.mcpu in manifest.target
+    assert own.lower.mcpu not in ("native", "generic", "")
+    assert own.lower.mcpu in manifest.target
     assert path.read_text() == write_target(tmp_path).read_text()
+    base = max((one for one in targets.known().values() if one.native and one.name != name), key=lambda one: one.lanes)
+    assert (base.lanes, base.accumulators, base.registers) == (own.lanes, own.accumulators, own.registers)
+    assert set(base.cpu_features) <= set(own.cpu_features)
 
 
 def test_a_missing_toolchain_names_the_command(models: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch):

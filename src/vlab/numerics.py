@@ -45,7 +45,7 @@ class Deviation:
     same_top1: bool
     """Whether the largest element is the reference's, as far as the tolerance tells them apart; asked of quantised outputs."""
     unsettled: float
-    """Share of the elements that were left out because the reference itself moves."""
+    """Share of the elements that are off and were left out because the reference itself moves."""
 
     @property
     def allowed(self) -> bool:
@@ -87,8 +87,8 @@ def compare(
         expected: the same of the reference runtime, of the same shapes.
         reference: name and version of the reference runtime.
         outputs: names of the outputs, and which are quantised; by number and not quantised without.
-        moved: further answers of the reference, for inputs that differ by less than rounding does. An element where they
-            leave the tolerance is not compared: what it should be is not settled by the model.
+        moved: further answers of the reference, for inputs that differ by less than rounding does. An element that is off
+            where they are off too is not compared: what it should be is not settled by the model.
 
     Raises:
         ValueError: the shapes differ.
@@ -136,10 +136,7 @@ def _deviation(
     """Both sides as float64 [N, elements] with what is not compared or not finite as 0, and how far they are apart."""
     ours, theirs = _flat(raw_ours), _flat(raw_theirs)
     tolerance, required = _tolerance(theirs, raw_theirs.dtype, step)
-    settled = np.ones(theirs.shape, bool)
-    with np.errstate(invalid="ignore"):  # of infinities, which are looked at by themselves
-        for other in map(_flat, moved):
-            settled &= (np.abs(other - theirs) <= tolerance) | (other == theirs) | (np.isnan(other) & np.isnan(theirs))
+    settled = _near(ours, theirs, tolerance) | np.all([_near(_flat(other), theirs, tolerance) for other in moved], axis=0)
     finite = np.isfinite(ours) & np.isfinite(theirs)
     special = ~finite & settled
     same_specials = np.array_equal(ours[special], theirs[special], equal_nan=True)
@@ -158,6 +155,13 @@ def _deviation(
         unsettled=float(1 - np.mean(settled)),
     )
     return ours, theirs, deviation
+
+
+def _near(values: Array, theirs: Array, tolerance: Array) -> Array:
+    """Where values are the reference's, by the tolerance or as the same special."""
+    with np.errstate(invalid="ignore"):  # of infinities
+        near: Array = (np.abs(values - theirs) <= tolerance) | (values == theirs) | (np.isnan(values) & np.isnan(theirs))
+    return near
 
 
 def _flat(array: Array) -> Array:

@@ -92,9 +92,9 @@ def agreed(answers: Answers, product: Product) -> Numerics:
     for output in figures.outputs:
         if output.unsettled > MOST_UNSETTLED:
             raise CompileError(
-                f"{output.unsettled:.1%} of output {output.name} changes when {product.reference} is given inputs that differ "
-                f"by rounding alone (expected at most {MOST_UNSETTLED:.0%}), so there is nothing to compare with; "
-                "look for random or chaotic operators in the model"
+                f"{output.unsettled:.1%} of output {output.name} differs from {product.reference} and changes there too when "
+                f"inputs are rounded (expected at most {MOST_UNSETTLED:.0%}), so there is nothing to compare with; look for "
+                "random or chaotic operators in the model"
             )
     told_cases = (
         CheckCase(name=case.name, inputs=case.inputs, max_abs_err=one.numerics.max_abs_err, tolerance=one.numerics.tolerance)

@@ -48,6 +48,13 @@ int aot_run(void *const *inputs, void **outputs) {
   const float *x = inputs[0];
   const signed char *y = inputs[1];
   if (initialised != 42) return 99;
+#ifdef __riscv /* where a C library may keep errno */
+  static __thread volatile int of_thread;
+  if (of_thread) return 98;
+  of_thread = 1;
+  if (!of_thread) return 97;
+  of_thread = 0;
+#endif
   if (x[0] == 1000) return 7;
   if (x[0] == 2000) fall(1000);
   if (x[0] == 3000) leap(300000);

@@ -24,6 +24,7 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
         return reopen(known, boards)
     store = Tracking.load("lab").url
     model_path, model_asset = _fetch(model, journal.path("model"), store, _one_file)
+    compiling.survey_model(model_path, options.shapes)
     reference = compiling.inspect_model(model_path)
     if dataset:
         dataset_path, dataset_asset = _fetch(dataset, journal.path("dataset"), store, _data_set)

@@ -14,7 +14,8 @@ makes the executable and `checking` compares it. TVM is only ever imported in th
 from vlab.compiling.batch import Outcome, compile_all
 from vlab.compiling.building import Compiled, compile_model
 from vlab.compiling.gathering import gather
+from vlab.compiling.limits import survey_model
 from vlab.compiling.models import inspect_model
 from vlab.compiling.packing import pack
 
-__all__ = ["Compiled", "Outcome", "compile_all", "compile_model", "gather", "inspect_model", "pack"]
+__all__ = ["Compiled", "Outcome", "compile_all", "compile_model", "gather", "inspect_model", "pack", "survey_model"]

@@ -1,7 +1,13 @@
 """How large a model may be, found by estimating before any compiler or runtime touches it."""
 
-from vlab.compiling.models import MAX_OPERATORS
-from vlab.compiling.outlining import Operator, Outline
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vlab import processes
+from vlab.compiling.models import MAX_OPERATORS, inspect_model
+from vlab.compiling.outlining import Operator, Outline, outline_model
 from vlab.errors import ModelError
 
 MAX_TENSOR_BYTES = 512 << 20
@@ -13,6 +19,8 @@ MAX_VALUES_BYTES = 8 << 30
 MAX_PRODUCTS = 100_000_000_000
 """Multiply-accumulates of one inference; an emulator would take hours for it, and it is run at least once."""
 
+_SURVEY_S = 300.0
+_SURVEY_BYTES = 16 << 30
 _REDUCE = "reduce the model or its input"
 
 
@@ -55,6 +63,43 @@ def refuse_excess(outline: Outline) -> None:
             f"one inference takes {products} multiply-accumulates (most of it {_told(most)}: {most.products}), expected at "
             f"most {MAX_PRODUCTS}; {_REDUCE}"
         )
+
+
+def survey_model(model: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Do the same for a model's file, in a process of its own with limits on time and memory.
+
+    Args:
+        model: an ONNX or TFLite file with all its weights.
+        shapes: shapes of inputs with free dimensions.
+
+    Raises:
+        ModelError: not a model, damaged, or too large.
+    """
+    inspect_model(model)
+    argv = [
+        sys.executable,
+        "-c",
+        "from vlab.compiling import limits; limits.main()",
+        model.absolute(),
+        json.dumps(dict(shapes)),
+    ]
+    try:
+        done = processes.run_limited(argv, timeout_s=_SURVEY_S, memory_bytes=_SURVEY_BYTES)
+    except processes.LimitError as error:
+        raise ModelError(f"{model.name} could not be read within {_SURVEY_S:.0f} s; reduce the model") from error
+    if done.stdout:
+        raise ModelError(done.stdout.decode())
+    if done.returncode:
+        raise ModelError(f"{model.name} could not be read ({done.last_words.splitlines()[-1][:200]}); export it again")
+
+
+def main() -> None:
+    """Print why the model that is the first argument is refused, or nothing."""
+    path = Path(sys.argv[1])
+    try:
+        refuse_excess(outline_model(path.read_bytes(), inspect_model(path).format, json.loads(sys.argv[2])))
+    except ModelError as error:
+        print(error, end="")
 
 
 def _refuse_tensor(name: str, where: str, outline: Outline) -> None:

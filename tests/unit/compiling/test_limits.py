@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
-from vlab.compiling import Compiled
+from vlab.compiling import Compiled, survey_model
 from vlab.compiling.limits import refuse_excess
 from vlab.compiling.outlining import outline_model
 from vlab.errors import CompileError, ModelError
@@ -158,6 +158,27 @@ def test_a_tflite_tensor_of_two_gigabytes_is_refused(compile_for: Compile, tmp_p
 
     with pytest.raises(ModelError, match=r"tensor x has shape \[32768, 16384\] and so 2147483648 bytes"):
         compile_for(path)
+
+
+def test_a_survey_tells_what_is_too_large_from_a_process_of_its_own(save: Save):
+    """What the lab asks before its reference runtime sees a model; a model that fits passes."""
+    survey_model(save(small_cnn()), {})
+
+    with pytest.raises(ModelError, match=r"tensor x has shape \[1, 536870912\] and so 2147483648 bytes"):
+        survey_model(save(one("Relu", ["x"], {}, shape=[1, 1 << 29]), "bomb.onnx"), {})
+
+
+def test_a_tflite_scale_that_is_no_number_is_refused():
+    """A quantised model from which no value follows."""
+    path = Path(__file__).parents[3].parent / "shared" / "models" / "ad01_int8.tflite"
+    if not path.is_file():
+        pytest.skip(f"needs the MLPerf Tiny models, looked for {path}")
+    content = bytearray(path.read_bytes())
+    place = content.index(np.float32(0.39101523).tobytes())
+    content[place : place + 4] = np.float32(np.nan).tobytes()
+
+    with pytest.raises(ModelError, match="tensor input_1 has the scale nan"):
+        outline_model(bytes(content), ModelFormat.tflite, {})
 
 
 @settings(deadline=None)

@@ -1,5 +1,6 @@
 """The search for a wrong operator, over graphs of any form."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ from onnx import helper
 
 from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
+from vlab import targets
 from vlab.compiling.cutting import cut
-from vlab.compiling.localising import Difference, halve, on_the_way
+from vlab.compiling.exchange import Order
+from vlab.compiling.localising import Difference, halve, locate, on_the_way
 from vlab.compiling.outlining import Operator, Outline, outline_model
-from vlab.records import ModelFormat
+from vlab.records import CompileOptions, ModelFormat, ModelRef
 from vlab.reference import load
 
 
@@ -70,6 +73,24 @@ def test_a_chain_takes_few_questions():
     assert found is not None
     assert "t700" == found.tensor
     assert len(asked) < 14
+
+
+def test_a_search_that_fails_is_no_error(tmp_path: Path):
+    """Whatever happens in the search, what is told is that it did not succeed."""
+    order = Order(
+        path=str(tmp_path / "gone.onnx"),
+        model=ModelRef(name="gone", sha256="0" * 64, format=ModelFormat.onnx, size_bytes=1),
+        target=targets.load("host/x86_64"),
+        options=CompileOptions(),
+        probe_inputs=None,
+    )
+    for name, limit in (("failing", 60.0), ("late", 0.01)):
+        (tmp_path / name).mkdir()
+        told = locate(order, tmp_path / name, timeout_s=limit)
+        assert told in (
+            "which operator it is could not be found out; --debug keeps the reason",
+            "which operator it is was not found within 0 s",
+        )
 
 
 def test_constants_and_shapes_are_not_on_the_way():

@@ -47,12 +47,13 @@ def test_all_unknown_operators_are_named_with_their_nodes():
 
 
 def test_control_flow_is_refused_by_node():
-    """A branch cannot become a flat list of kernel calls."""
-    branches = {
-        name: helper.make_graph([helper.make_node("Relu", ["x"], [name])], name, [], [tensor(name, [1])]) for name in ("t", "e")
+    """A branch that the data decides cannot become a flat list of kernel calls where its sides differ in shape."""
+    sides = {
+        name: helper.make_graph([helper.make_node("Concat", ["x"] * count, [name], axis=0)], name, [], [tensor(name, [count])])
+        for name, count in (("t", 2), ("e", 3))
     }
-    node = helper.make_node("If", ["c"], ["y"], name="branch", then_branch=branches["t"], else_branch=branches["e"])
-    model = onnx_model([node], [tensor("c", [], TensorProto.BOOL), tensor("x", [1])], [tensor("y", [1])])
+    node = helper.make_node("If", ["c"], ["y"], name="branch", then_branch=sides["t"], else_branch=sides["e"])
+    model = onnx_model([node], [tensor("c", [], TensorProto.BOOL), tensor("x", [1])], [tensor("y", ["n"])])
 
     with pytest.raises(ModelError, match=r"If \(node branch\)"):
         imported(model)

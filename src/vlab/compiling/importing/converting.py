@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from onnx.helper import tensor_dtype_to_np_dtype
+from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from vlab.compiling.foreign import said
@@ -64,6 +66,21 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 result = super()._convert_operator(op_name, inputs, attrs, self._rewritten.versions[name])
         except Exception as error:
             self.refused.append(Refused(op_name, name, said(error)))
-            raise
+            stand_in = self._stand_in(node)
+            if stand_in is None:
+                raise
+            return stand_in
         self.origins.note(self._rewritten.origins[name].removeprefix(UNNAMED), result)
         return result
+
+    def _stand_in(self, node: Any) -> Any:
+        """Values of the types that a node should have given, so that what else cannot be converted is found too."""
+        values = []
+        for output in node.output:
+            about = self._rewritten.types.get(output)
+            if about is None or any(not extent.HasField("dim_value") for extent in about.tensor_type.shape.dim):
+                return None
+            shape = [extent.dim_value for extent in about.tensor_type.shape.dim]
+            dtype = str(tensor_dtype_to_np_dtype(about.tensor_type.elem_type))
+            values.append(relax.Var(output, relax.TensorType(shape, dtype)))
+        return values[0] if len(values) == 1 else relax.Tuple(values)

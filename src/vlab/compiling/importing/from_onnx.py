@@ -8,8 +8,15 @@ import onnx
 from vlab.compiling.foreign import said
 from vlab.compiling.importing.advice import advise
 from vlab.compiling.importing.imported import UNNAMED, Imported, Shape
-from vlab.compiling.importing.rewriting import Refused, rewrite
+from vlab.compiling.importing.rewriting import Refused, Rewritten, rewrite
 from vlab.errors import ModelError
+
+_TYPES = (
+    *(onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BOOL),
+    *(onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64),
+    *(onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64),
+)
+"""Element types of inputs and outputs."""
 
 
 def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
@@ -36,7 +43,27 @@ def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     module, nodes, refused = (None, {}, rewritten.refused) if rewritten.refused else convert(rewritten)
     if refused:
         raise ModelError(_refusal(refused))
+    _refuse_types(model, rewritten)
     return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices), nodes)
+
+
+def _refuse_types(model: Any, rewritten: Rewritten) -> None:
+    """Inputs and outputs must be tensors that a board can be handed."""
+    pairs = [(f"input {about.name}", about.name) for about in rewritten.graph.input]
+    pairs += [
+        (f"output {named.name}", about.name) for named, about in zip(model.graph.output, rewritten.graph.output, strict=True)
+    ]
+    for title, name in pairs:
+        about = rewritten.types.get(name)
+        if about is None:
+            continue
+        tensor = about.tensor_type
+        if not about.HasField("tensor_type") or tensor.elem_type not in _TYPES:
+            kind = onnx.TensorProto.DataType.Name(tensor.elem_type) if about.HasField("tensor_type") else "no tensor"
+            expected = ", ".join(onnx.TensorProto.DataType.Name(element) for element in _TYPES)
+            raise ModelError(f"{title} is {kind}; expected one of {expected}, so convert it within the model by Cast")
+        if any(extent.HasField("dim_value") and not extent.dim_value for extent in tensor.shape.dim):
+            raise ModelError(f"{title} has no elements; drop it from the model")
 
 
 def _refusal(refused: Sequence[Refused]) -> str:

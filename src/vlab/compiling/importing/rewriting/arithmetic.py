@@ -3,6 +3,7 @@
 import numpy as np
 from onnx import TensorProto
 
+from vlab.compiling.importing.rewriting.bodies import has_body
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
 
@@ -85,6 +86,13 @@ def _mish(node: Node, emit: Emitter) -> str:
     return emit("Mul", x, emit("Div", n, emit("Add", n, emit.like(2, x))))
 
 
+@rewrites("Celu", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Selu", "Shrink", "Softplus", "Softsign",
+          "ThresholdedRelu")  # fmt: skip
+def _activation(node: Node, emit: Emitter) -> list[str] | None:
+    """By ONNX's function for other types than float32, whose constants the importer writes in float32."""
+    return emit.function(node) if emit.graph.element(node.input(0)) != TensorProto.FLOAT and has_body(node) else None
+
+
 @rewrites("LpNormalization")
 def _lp_normalization(node: Node, emit: Emitter) -> str:
     x, axis = node.input(0), node.get("axis", -1)
@@ -92,11 +100,6 @@ def _lp_normalization(node: Node, emit: Emitter) -> str:
     zero = emit.like(0, x)
     safe = emit("Where", emit("Equal", norm, zero), emit.like(1, x), norm)
     return emit("Div", x, safe)
-
-
-@rewrites("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-def _random(node: Node, emit: Emitter) -> None:  # noqa: ARG001
-    raise FormError("it draws random numbers, so there is nothing to compare the compiled model with")
 
 
 @rewrites("Dropout")

@@ -1,4 +1,4 @@
-"""Control flow that is decided at import: branches on constants, and loops whose number of iterations is constant."""
+"""Control flow that becomes a flat graph: branches, and loops whose number of iterations is constant."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,11 +16,18 @@ _MOST_ITERATIONS = 1024
 
 
 def _branch(node: Node, scope: Scope, emit: Emitter, walk: Walk) -> list[str]:
-    """The branch that is taken."""
+    """The branch that is taken; both where that is known only while the model runs, for nodes have no side effects."""
     condition = emit.graph.known(node.input(0))
-    if condition is None:
-        raise FormError("its condition is computed while the model runs")
-    return _run(node.graph("then_branch" if condition.item() else "else_branch"), [], scope, emit, walk)
+    if condition is not None:
+        return _run(node.graph("then_branch" if condition.item() else "else_branch"), [], scope, emit, walk)
+    sides = [_run(node.graph(name), [], scope, emit, walk) for name in ("then_branch", "else_branch")]
+    scalar = emit("Reshape", node.input(0), [])
+    chosen = []
+    for then, other in zip(*sides, strict=True):
+        if emit.graph.shape(then) != emit.graph.shape(other):
+            raise FormError("its branches give different shapes, and its condition is computed while the model runs")
+        chosen.append(emit("Where", scalar, then, other))
+    return chosen
 
 
 def _loop(node: Node, scope: Scope, emit: Emitter, walk: Walk) -> list[str]:

@@ -26,6 +26,9 @@ _EXACT = {
 _WHOLE = {"CumSum", "Pow", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "ArgMax", "ArgMin", "TopK", "MatMul", "Gemm"}
 """Operators that are exact on whole numbers alone."""
 
+_REDUCTIONS = {"ReduceMean", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"}
+"""Operators that are folded over nothing alone."""
+
 _MOST_BYTES = 256 << 20
 """Of one folded value."""
 _MOST_GROWTH_BYTES = 16 << 20
@@ -34,7 +37,7 @@ _MOST_GROWTH_BYTES = 16 << 20
 
 def foldable(node: Node) -> bool:
     """Whether a node may be computed at import if its inputs are constants."""
-    return not node.domain and node.operator in _EXACT | _WHOLE and bool(node.inputs)
+    return not node.domain and node.operator in _EXACT | _WHOLE | _REDUCTIONS and bool(node.inputs)
 
 
 def evaluate(node: Node, inputs: Sequence[Array | None], inferred: Sequence[onnx.TypeProto]) -> list[Array] | None:
@@ -48,7 +51,9 @@ def evaluate(node: Node, inputs: Sequence[Array | None], inferred: Sequence[onnx
     Returns:
         None where the values would be too large or are not fixed to the bit.
     """
-    if node.operator in _WHOLE and any(value is not None and value.dtype.kind not in "iub" for value in inputs):
+    whole = all(value is None or value.dtype.kind in "iub" for value in inputs)
+    empty = any(value is not None and not value.size for value in inputs)
+    if (node.operator in _WHOLE and not whole and not empty) or (node.operator in _REDUCTIONS and not empty):
         return None
     taken = sum(value.nbytes for value in inputs if value is not None)
     if sum(_size(one) for one in inferred) > min(_MOST_BYTES, taken + _MOST_GROWTH_BYTES):

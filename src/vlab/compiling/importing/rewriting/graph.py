@@ -82,8 +82,7 @@ class Graph:
         element = self.element(name)
         if not element:
             raise FormError(f"the type of its input {name} is unknown")
-        dtype: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(element)
-        return dtype
+        return _dtype(self.types[name])
 
     def static(self, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor; None where it is not fixed."""
@@ -118,10 +117,15 @@ class Graph:
         Raises:
             FormError: the node does not fit its inputs.
         """
-        if not foldable(node) or any(name and name not in self.constants for name in node.inputs):
-            return None
-        arrays = [numpy_helper.to_array(self.constants[name]) if name else None for name in node.inputs]
-        values = evaluate(node, arrays, list(self._infer(node).values()))
+        inferred = self._infer(node)
+        values: Sequence[Array] | None
+        if inferred and all(0 in (_extents(about) or ()) for about in inferred.values()):
+            values = [np.empty(_extents(about) or (), _dtype(about)) for about in inferred.values()]  # nothing to compute
+        else:
+            if any(name and name not in self.constants for name in node.inputs) or not foldable(node):
+                return None
+            arrays = [numpy_helper.to_array(self.constants[name]) if name else None for name in node.inputs]
+            values = evaluate(node, arrays, list(inferred.values()))
         if values is None:
             return None
         wished = [*wishes, *[""] * len(values)]
@@ -185,3 +189,8 @@ def _extents(about: onnx.TypeProto | None) -> tuple[int, ...] | None:
     if any(not extent.HasField("dim_value") for extent in extents):
         return None
     return tuple(int(extent.dim_value) for extent in extents)
+
+
+def _dtype(about: onnx.TypeProto) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(about.tensor_type.elem_type)
+    return dtype

@@ -22,6 +22,15 @@ def _one_hot(node: Node, emit: Emitter) -> str:
     return emit("Where", hot, on, off)
 
 
+@rewrites("Concat")
+def _concat(node: Node, emit: Emitter) -> str | None:
+    """Without what has no elements."""
+    full = [name for name in node.inputs if 0 not in (emit.graph.static(name) or ())]
+    if not full or len(full) == len(node.inputs):
+        return full[0] if len(full) == 1 else None
+    return full[0] if len(full) == 1 else emit("Concat", *full, axis=node.get("axis", 0))
+
+
 @rewrites("Compress")
 def _compress(node: Node, emit: Emitter) -> str:
     chosen = np.flatnonzero(emit.graph.need(node.input(1), "its condition"))
@@ -91,7 +100,26 @@ def _tensor_scatter(node: Node, emit: Emitter) -> str:
     return emit("Concat", *picked, axis=0)
 
 
-@rewrites("DepthToSpace", "SpaceToDepth")
-def _blocks(node: Node, emit: Emitter) -> list[str]:
-    """By ONNX's definition of the order of blocks and channels."""
-    return emit.function(node)
+@rewrites("SpaceToDepth")
+def _space_to_depth(node: Node, emit: Emitter) -> str:
+    """Each block's pixels become channels: before the old channels, or within each of them (mode CRD)."""
+    x, block = node.input(0), node.get("blocksize", 1)
+    batch, channels, height, width = emit.graph.shape(x)
+    rows, columns = height // block, width // block
+    split = emit("Reshape", x, [batch, channels, rows, block, columns, block])
+    order = [0, 1, 3, 5, 2, 4] if node.get("mode", "DCR") == "CRD" else [0, 3, 5, 1, 2, 4]
+    return emit("Reshape", emit("Transpose", split, perm=order), [batch, channels * block * block, rows, columns])
+
+
+@rewrites("DepthToSpace")
+def _depth_to_space(node: Node, emit: Emitter) -> str:
+    """The inverse of SpaceToDepth in the same mode."""
+    x, block = node.input(0), node.get("blocksize", 1)
+    batch, channels, height, width = emit.graph.shape(x)
+    left = channels // (block * block)
+    if node.get("mode", "DCR") == "CRD":
+        shape, order = [batch, left, block, block, height, width], [0, 1, 4, 2, 5, 3]
+    else:
+        shape, order = [batch, block, block, left, height, width], [0, 3, 4, 1, 5, 2]
+    moved = emit("Transpose", emit("Reshape", x, shape), perm=order)
+    return emit("Reshape", moved, [batch, left, height * block, width * block])

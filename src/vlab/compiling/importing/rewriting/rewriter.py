@@ -9,7 +9,7 @@ from vlab.compiling.importing.rewriting import bodies
 from vlab.compiling.importing.rewriting.control import CONTROL
 from vlab.compiling.importing.rewriting.graph import Graph
 from vlab.compiling.importing.rewriting.node import FormError, Node
-from vlab.compiling.importing.rewriting.rules import RULES, Emitter
+from vlab.compiling.importing.rewriting.rules import REFUSALS, RULES, Emitter
 from vlab.compiling.importing.rewriting.scope import Scope
 
 _DEEPEST = 64
@@ -95,6 +95,8 @@ class Rewriter:
         try:
             if not outside & self.lost:
                 return self._apply(node, scope, wishes)
+            if (node.domain, node.operator) in REFUSALS:
+                raise FormError(REFUSALS[node.domain, node.operator])
             if not self._takes(node):
                 raise _UnknownError(node)
         except _UnknownError as error:
@@ -131,6 +133,8 @@ class Rewriter:
             return self.expand(node, function)
         if (values := self.graph.fold(node, wishes)) is not None:
             return values
+        if key in REFUSALS:
+            raise FormError(REFUSALS[key])
         if rule := RULES.get(key):
             given = rule(node, emit)
             if given is not None:

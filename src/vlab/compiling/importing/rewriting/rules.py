@@ -34,6 +34,22 @@ def rewrites(*operators: str, domain: str = "") -> Callable[[Rule], Rule]:
     return register
 
 
+REFUSALS: dict[tuple[str, str], str] = {
+    **dict.fromkeys(
+        [("", name) for name in ("NonZero", "Unique", "NonMaxSuppression")],
+        "the shape of its output depends on the data, and shapes are fixed at compile time",
+    ),
+    **dict.fromkeys(
+        [
+            ("", name)
+            for name in ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+        ],
+        "it draws random numbers, so there is nothing to compare the compiled model with",
+    ),
+}
+"""Domain and operator → why no form of it compiles, unless all its inputs are constants."""
+
+
 class Emitter:
     """What rules write with; every emitted node is folded and rewritten in turn.
 

@@ -51,11 +51,6 @@ def _given_extents(node: Node, emit: Emitter) -> None:
         _constant_argument(node, emit, place)
 
 
-@rewrites("NonZero", "Unique", "NonMaxSuppression")
-def _data_dependent(node: Node, emit: Emitter) -> None:  # noqa: ARG001
-    raise FormError("the shape of its output depends on the data, and shapes are fixed at compile time")
-
-
 def _constant_argument(node: Node, emit: Emitter, place: int) -> None:
     if node.input(place):
         emit.graph.need(node.input(place), "what sets the shape of its output")

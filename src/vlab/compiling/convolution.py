@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tvm import relax, te, tirx
+from tvm import relax, te, tirx, topi
 from tvm.ir import GenericConst
 
 from vlab.compiling.geometry import Geometry
@@ -23,10 +23,16 @@ def conv2d(builder: Any, call: Any, registers: Registers) -> Any:
     geometry = Geometry.of(call, call.args[1].ty.shape) if layouts == ("NHWC", "HWIO", "NHWC") else None
     if geometry is None or not isinstance(weights, GenericConst):
         return call.op.get_attr("FLegalize")(builder, call)
-    values = weights.value.numpy()
+    data, values = call.args[0], weights.value.numpy()
+    if not geometry.peelable:
+        wide = geometry.padded()
+        after = [size - before - own for size, before, own in zip(wide.size, geometry.before, geometry.size, strict=True)]
+        pads = ([0, *geometry.before, 0], [0, *after, 0])
+        data = builder.emit(builder.call_te(topi.nn.pad, data, *pads, 0.0, primfunc_name_hint="pad"))
+        geometry = wide
     if geometry.depthwise:
-        return _depthwise(builder, call.args[0], values, geometry)
-    return _direct(builder, call.args[0], values, geometry, registers)
+        return _depthwise(builder, data, values, geometry)
+    return _direct(builder, data, values, geometry, registers)
 
 
 def pack(weights: npt.NDArray[Any], geometry: Geometry, tile: int) -> npt.NDArray[Any]:

@@ -1,12 +1,15 @@
 """Windows over two-dimensional images: what convolution and pooling have in common."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
 
 from vlab.compiling.schedule.registers import as_int
+
+_MOST_PEELED = 256
+"""Columns whose window leaves the image, times the window's width: beyond that, code for each of them would be too long."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,27 @@ class Geometry:
     def steps(self) -> int:
         """Products in one value of a convolution's output."""
         return self.kernel[0] * self.kernel[1] * (self.inputs // self.groups)
+
+    @property
+    def peelable(self) -> bool:
+        """Whether the schedule may give each column whose window leaves the image code of its own."""
+        columns = sum(
+            not all(
+                0 <= column * self.stride[1] + tap * self.dilation[1] - self.before[1] < self.size[1]
+                for tap in (0, self.kernel[1] - 1)
+            )
+            for column in range(self.out[1])
+        )
+        return columns * self.kernel[1] <= _MOST_PEELED
+
+    def padded(self) -> "Geometry":
+        """The same windows over data with its padding around it."""
+
+        def extent(axis: int) -> int:
+            reached = (self.out[axis] - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+            return max(self.before[axis] + self.size[axis], reached)
+
+        return replace(self, size=(extent(0), extent(1)), before=(0, 0))
 
     def attributes(self) -> dict[str, int]:
         """What the schedule needs to know of the windows, for the attributes of a computation."""

@@ -13,7 +13,7 @@ def pool2d(builder: Any, call: Any) -> Any:
     layouts = (call.attrs.layout, call.attrs.out_layout)
     geometry = Geometry.of(call, call.attrs.pool_size) if layouts == ("NHWC", "NHWC") else None
     averages = call.op.name == "relax.nn.avg_pool2d"
-    if geometry is None or (averages and (geometry.dilation != (1, 1) or call.attrs.ceil_mode)):
+    if geometry is None or not geometry.peelable or (averages and (geometry.dilation != (1, 1) or call.attrs.ceil_mode)):
         return call.op.get_attr("FLegalize")(builder, call)
     if averages:
         whole = bool(call.attrs.count_include_pad)

@@ -6,7 +6,7 @@ import pytest
 import tvm
 from hypothesis import given
 from hypothesis import strategies as st
-from tvm import te
+from tvm import te, tirx, topi
 
 from vlab.compiling import schedule
 from vlab.compiling.schedule import Registers, UnfitError, schedule_module
@@ -68,3 +68,24 @@ def test_a_computation_names_its_rule_and_falls_back_with_the_reason(monkeypatch
 
     assert "never: it never does" == report.reason
     assert "vectorized" in scheduled.script()
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_concatenation_and_padding_are_cut_at_their_seams_into_vectors(lanes: int):
+    """No condition is left that differs within a vector, and what the axis has beyond whole vectors is vectors too."""
+    one, other = te.placeholder((6, 5), "float32", "one"), te.placeholder((6, 21), "float32", "other")
+    padded = topi.nn.pad(topi.concatenate([one, other], 1), [1, 3], [0, 4])
+    module = tvm.IRModule({"kernel": te.create_prim_func([one, other, padded])})
+
+    scheduled, (report,) = schedule_module(module, Registers(lanes, 12))
+    (function,) = scheduled.functions.values()
+    lowered = tvm.transform.Sequential([tirx.transform.FlattenBuffer(), tirx.transform.StmtSimplify()])(
+        tvm.IRModule({"kernel": function})
+    )
+
+    assert report.scheduled
+    text = lowered.script()
+    assert f"T.vectorized({lanes})" in text.replace("T.int64", "").replace("((", "(").replace("))", ")")
+    assert not [
+        line for line in text.splitlines() if "if_then_else" in line and "lane" in line.split("if_then_else")[1].split(",")[0]
+    ]

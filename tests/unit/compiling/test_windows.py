@@ -33,6 +33,7 @@ CONVOLUTIONS: list[dict[str, Any]] = [
     {"inputs": 8, "outputs": 16, "size": (10, 10), "kernel": (3, 3), "pads": (1, 1, 1, 1), "group": 8},
     {"inputs": 16, "outputs": 32, "size": (14, 15), "strides": (2, 2)},
     {"inputs": 4, "outputs": 20, "size": (1, 50), "kernel": (1, 9), "pads": (0, 8, 0, 0)},
+    {"inputs": 4, "outputs": 8, "size": (2, 60), "kernel": (1, 33), "pads": (0, 16, 0, 16)},
     {"inputs": 48, "outputs": 48, "size": (20, 20), "kernel": (3, 3), "pads": (1, 1, 1, 1), "group": 48},
     {"inputs": 21, "outputs": 21, "size": (15, 33), "kernel": (3, 3), "pads": (1, 1, 1, 1), "group": 21, "strides": (2, 2)},
     {"inputs": 18, "outputs": 18, "size": (9, 9), "kernel": (5, 5), "pads": (2, 2, 2, 2), "group": 18, "batch": 2},

@@ -13,6 +13,7 @@ from tvm.ir.expr import TensorLoad, Var
 from tvm.s_tir import Schedule
 from tvm_ffi import structural_map, structural_walk
 
+from vlab.compiling.schedule.nests import at_places
 from vlab.compiling.schedule.registers import UnfitError, as_int
 
 
@@ -79,15 +80,11 @@ class Fused:
             indices: one for each axis of the output.
             computed: what stands for the computation's result there.
         """
-        places = list(zip(self.axes, indices, strict=True))
-
-        def variable(node: Any) -> Any:
-            return next((index for axis, index in places if axis.same_as(node)), node)
 
         def loaded(node: Any) -> Any:
             return computed if node.source.same_as(self.intermediate) else node
 
-        return structural_map(self.value, [(TensorLoad, loaded), (Var, variable)])
+        return structural_map(self.value, [(TensorLoad, loaded), (Var, at_places(self.axes, indices))])
 
     def around(self, body: Any) -> Any:
         """The kernel with another body over the same parameters."""

@@ -73,6 +73,15 @@ def bind(name: str, value: Expr) -> tuple[Expr, Stmt]:
     return variable, tirx.Bind(variable, value)
 
 
+def at_places(axes: Sequence[Any], places: Sequence[Expr]) -> Callable[[Any], Any]:
+    """What replaces variables by indices, in the variables' own type, when an expression is mapped."""
+    pairs = [
+        (axis, place if str(axis.ty.dtype) == "int64" else place.astype(str(axis.ty.dtype)))
+        for axis, place in zip(axes, places, strict=True)
+    ]
+    return lambda node: next((place for axis, place in pairs if axis.same_as(node)), node)
+
+
 def _vector(indices: Sequence[Any], lanes: int) -> list[Expr]:
     values = [tvm.tirx.convert(index) if not isinstance(index, int) else integer(index) for index in indices]
     return values if lanes == 1 else [*values[:-1], tirx.Ramp(values[-1], integer(1), lanes)]

@@ -10,6 +10,7 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule
 
+from vlab.compiling.schedule.elementwise import elementwise
 from vlab.compiling.schedule.registers import Registers, UnfitError, as_int
 
 _SPATIAL, _REDUCE = 0, 2
@@ -51,7 +52,8 @@ def general(function: Any, registers: Registers) -> Any:
     """Schedule a kernel.
 
     Raises:
-        UnfitError: it has several reductions; carries the kernel with its elementwise loops vectorised.
+        UnfitError: it has no reduction and does more than compute each value of its output by itself; or it has several, and
+            then the error carries the kernel with its elementwise loops vectorised.
     """
     return Tiling(function, registers).apply()
 
@@ -60,6 +62,7 @@ class Tiling:
     """The rule at work on one kernel."""
 
     def __init__(self, function: Any, registers: Registers) -> None:
+        self.function = function
         self.schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
         self.root = self.schedule.get_sblock("root", "main")
         self.registers = registers
@@ -68,6 +71,8 @@ class Tiling:
         """The scheduled kernel."""
         self._inline_producers()
         reductions = [index for index, block in enumerate(self._blocks()) if self._reduces(block)]
+        if not reductions:
+            return elementwise(self.function, self.registers)
         if len(reductions) == 1:
             self._tile(reductions[0])
         self._vectorise_rest()

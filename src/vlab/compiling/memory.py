@@ -32,6 +32,8 @@ _IN_FLASH, _IN_RAM = (
     ("stack", "data", "thread", "arena", "workspace", "inputs", "bss"),
 )
 _PADDING = "padding"
+_MANY_BYTES = 10 << 20
+"""From here on sizes are told in MiB."""
 _LARGEST = 3
 """Layers that a message names."""
 
@@ -146,10 +148,10 @@ def _expect_fit(regions: Sequence[MemoryRegion], layers: Sequence[Layer]) -> Non
 def _shortage(region: MemoryRegion, layers: Sequence[Layer]) -> str:
     memory = "flash" if region.name == "flash" else "RAM"
     parts = sorted(region.sections, key=lambda section: -section.size_bytes)
-    told = ", ".join(f"{_WORDS.get(part.name, part.name)} {_kib(part.size_bytes)}" for part in parts if part.size_bytes)
+    told = ", ".join(f"{_WORDS.get(part.name, part.name)} {_told(part.size_bytes)}" for part in parts if part.size_bytes)
     return (
-        f"it needs {_kib(region.used_bytes)} of {memory} and the board has {_kib(region.limit_bytes)}, which is "
-        f"{_kib(region.used_bytes - region.limit_bytes)} too little: {told}{_largest(region, layers)}"
+        f"it needs {_told(region.used_bytes)} of {memory} and the board has {_told(region.limit_bytes)}, which is "
+        f"{_told(region.used_bytes - region.limit_bytes)} too little: {told}{_largest(region, layers)}"
     )
 
 
@@ -161,14 +163,16 @@ def _largest(region: MemoryRegion, layers: Sequence[Layer]) -> str:
         takes = [{"tensors": layer.tensors_bytes, "workspace": layer.workspace_bytes} for layer in layers]
     largest = sorted(zip(layers, takes, strict=True), key=lambda pair: -sum(pair[1].values()))[:_LARGEST]
     told = [
-        f"{layer.name} ({', '.join(f'{_kib(size)} of {what}' for what, size in taken.items() if size)})"
+        f"{layer.name} ({', '.join(f'{_told(size)} of {what}' for what, size in taken.items() if size)})"
         for layer, taken in largest
         if any(taken.values())
     ]
     return f"; largest layers: {', '.join(told)}" if told else ""
 
 
-def _kib(size: int) -> str:
+def _told(size: int) -> str:
+    if size >= _MANY_BYTES:
+        return f"{size / (1 << 20):.1f} MiB"
     return f"{size / 1024:.1f} KiB" if size >= 1024 else f"{size} B"
 
 

@@ -22,13 +22,14 @@ ABOUT = {
     "speed": About(
         "Speed against ONNX Runtime",
         "Median time of one inference on one core, as a ratio; below 1 is faster than ONNX Runtime. Both sides run behind the "
-        "same harness, by the same clock, in blocks that take turns; ONNX Runtime through its C API with one thread, all graph "
-        "optimisations and tensors made beforehand. In brackets the 95 % interval of a bootstrap over blocks.",
+        "same harness, by the same clock, in blocks that take turns, at real-time priority where the system allows it; ONNX "
+        "Runtime through its C API with one thread, all graph optimisations and tensors made beforehand. In brackets the 95 % "
+        "interval of a bootstrap over blocks.",
     ),
     "compiling": About(
         "Compiling",
-        "Wall time of a whole compile into an empty cache, reference check included, less the import of TVM in a process of "
-        "its own; memory is the largest resident set of any process in it.",
+        "Wall time on one core of a whole compile into an empty cache, reference check included, less the import of TVM in a "
+        "process of its own; memory is the largest resident set of any process in it.",
     ),
     "instructions": About(
         "Instructions of one inference",

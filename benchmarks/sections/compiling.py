@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.bars import Bar, Row
 from benchmarks.sections.bench import Bench, load
 from benchmarks.tasks import Figure, Task
+from benchmarks.versus.interleaving import undisturbed
 from vlab import processes, settings
 from vlab.errors import CompileError
 from vlab.targets import Target
@@ -70,8 +71,8 @@ def _row(subject: str, quantity: str, unit: str, bar: Bar | None) -> Row:
 
 def _cost(bench: Bench, name: str) -> list[Figure]:
     model, target = bench.model("mobilenet-v2"), load(name)
-    imported = _run(_IMPORT)
-    with TemporaryDirectory(dir=bench.scratch) as cache:
+    with TemporaryDirectory(dir=bench.scratch) as cache, undisturbed(bench.core):
+        imported = _run(_IMPORT)
         whole = _run(_COMPILE, str(model), target.name, cache)
     detail = f"{whole.seconds:.1f} s in all, {imported.seconds:.1f} s for the import; CPU time {whole.cpu_seconds:.1f} s"
     memory = f"{imported.peak_mib:,.0f} MiB after the import"

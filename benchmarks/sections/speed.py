@@ -59,7 +59,7 @@ def _measure(bench: Bench, name: str, target: Target, pace: interleaving.Pace) -
     library = building.library_in(Path(onnxruntime.__file__).parent)
     pair = contest.prepare(bench.model(name), target, library=library, scratch=bench.scratch)
     load, ticks = machine.load_average(), machine.cpu_ticks()
-    with interleaving.pinned(bench.core):
+    with interleaving.undisturbed(bench.core):
         seen = interleaving.measure(pair.ours, pair.theirs, contest.INPUTS, pace)
     stolen = machine.stolen_share(ticks, machine.cpu_ticks())
     detail = (

@@ -32,7 +32,7 @@ def main() -> None:
         except VlabError as error:
             print(f"{name:18} {target.name}: {error}", flush=True)
             continue
-        with interleaving.pinned(asked.core):
+        with interleaving.undisturbed(asked.core):
             seen = interleaving.measure(pair.ours, pair.theirs, contest.INPUTS, pace)
         fallbacks = [f"{kernel.name} ({kernel.reason})" for kernel in pair.compiled.manifest.kernels if not kernel.scheduled]
         print(

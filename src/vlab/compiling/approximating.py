@@ -65,7 +65,9 @@ def _exponential_within(x: Any) -> Any:
         mantissa = _let(rest, lambda r: _polynomial(_EXP, r) * (r * r) + r + _like(r, 1.0))
         exponent = _bits(shifted) - _like_bits(x, _ROUNDER_BITS)
         half = exponent >> _like_bits(x, 1)  # two factors: 2^128 and 2^-149 are no normal numbers
-        return mantissa * _power_of_two(x, half) * _power_of_two(x, exponent - half)
+        # A product that underflows to zero is as slow as a subnormal one on x86, and masked softmax has many.
+        other = tirx.Select(x <= _like(x, _EXP_LOWEST), _like(x, 0.0), _power_of_two(x, exponent - half))
+        return mantissa * _power_of_two(x, half) * other
 
     return _let(x * _like(x, _LOG2_E) + _like(x, _ROUNDER), scaled)
 

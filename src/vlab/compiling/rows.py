@@ -135,14 +135,17 @@ class _Rows:
         for vector in range(1, vectors):
             with _lanes(width) as lane:
                 script.buffer_store(partial_, join(partial_[lane], partial_[vector * width + lane]), [lane])
-        while width > 1:
-            width //= 2
-            with _lanes(width) as lane:
-                script.buffer_store(partial_, join(partial_[lane], partial_[width + lane]), [lane])
-        if self.size % self.width:
-            with script.serial(blocks * self.width, self.size) as column:
-                script.buffer_store(partial_, join(partial_[0], body(column)), [0])
-        return partial_[0]
+        if width == 1:
+            joined = partial_[0]
+        else:
+            joined = _halved(partial_[tirx.Ramp(0, 1, width)], width, join)
+        if self.size % width == 0:
+            return joined
+        rest = script.alloc_buffer((1,), "float32", scope="local")
+        script.buffer_store(rest, joined, [0])
+        with script.serial(blocks * width, self.size) as column:
+            script.buffer_store(rest, join(rest[0], body(column)), [0])
+        return rest[0]
 
     def keep(self, value: Any) -> Any:
         """A scalar that is computed once."""
@@ -157,6 +160,16 @@ class _Rows:
             indices.append(column % size)
             column = column // size
         return [column, *indices[::-1]]
+
+
+def _halved(vector: Any, width: int, join: Callable[[Any, Any], Any]) -> Any:
+    """All lanes joined, the upper half with the lower one until one is left."""
+    if width == 1:
+        return vector
+    half = width // 2
+    whole = tirx.Var("v", vector.ty)
+    low, high = (tirx.Shuffle([whole], list(range(first, first + half))) for first in (0, half))
+    return tirx.Let(whole, vector, _halved(join(low, high), half, join))
 
 
 @contextmanager

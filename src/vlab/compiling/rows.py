@@ -135,10 +135,7 @@ class _Rows:
         for vector in range(1, vectors):
             with _lanes(width) as lane:
                 script.buffer_store(partial_, join(partial_[lane], partial_[vector * width + lane]), [lane])
-        if width == 1:
-            joined = partial_[0]
-        else:
-            joined = _halved(partial_[tirx.Ramp(0, 1, width)], width, join)
+        joined = partial_[0] if width == 1 else _halved(partial_[tirx.Ramp(0, 1, width)], width, join)
         if self.size % width == 0:
             return joined
         rest = script.alloc_buffer((1,), "float32", scope="local")

@@ -41,7 +41,7 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
         targets=tuple(sorted({board.target for board in boards})),
         dataset=dataset_asset,
         reference=tracking.store_put(outputs, outputs.name, url=store),
-        plan=Plan.named(plan),
+        plan=Plan.named(plan, threads=options.threads),
         options=options,
         nonces={board.name: secrets.token_hex(32) for board in boards},
         tracking_run_id=tracking.start_request(

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from vlab import targets as kinds
 from vlab import tracking, verifying
 from vlab.errors import EvidenceError, RefusedError, ServiceDownError, TransientError
-from vlab.records import CompileOptions, Evidence, Plan, Report, Result, request_id_of
+from vlab.records import MOST_THREADS, CompileOptions, Evidence, Plan, Report, Result, request_id_of
 from vlab.settings import Settings, no_proxy
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Lab:
         dataset: str | Path | None = None,
         plan: Literal["smoke", "standard"] = "standard",
         shapes: dict[str, tuple[int, ...]] | None = None,
+        threads: int = 1,
     ) -> Run:
         """Hand in a model and start a run; returns at once.
 
@@ -90,6 +91,7 @@ class Lab:
             dataset: npz file with inputs `x` [N, ...] and labels `y` [N]; without it inputs are random and accuracy is null.
             plan: `smoke` supports the 90th percentile, `standard` the 99th.
             shapes: shapes of inputs whose dimensions the model leaves free.
+            threads: that share the loops of large kernels, on boards with Linux.
 
         Raises:
             RefusedError: the model, the data set, a target or the plan is not usable; nothing was started.
@@ -99,6 +101,8 @@ class Lab:
             raise RefusedError("no target was named, expected at least one; `vlab targets` lists them")
         for name in targets:
             kinds.load(name)
+        if not 1 <= threads <= MOST_THREADS:
+            raise RefusedError(f"got {threads} threads, expected 1 to {MOST_THREADS}")
         Plan.named(plan)
         request_id = f"r-{uuid4().hex[:12]}"
         parameters: dict[str, Any] = {
@@ -106,7 +110,7 @@ class Lab:
             "targets": list(dict.fromkeys(targets)),
             "dataset": self._hand_in(dataset, "data set") if dataset else "",
             "plan": plan,
-            "options": CompileOptions(shapes=shapes or {}).model_dump(mode="json"),
+            "options": CompileOptions(shapes=shapes or {}, threads=threads).model_dump(mode="json"),
             "request_id": request_id,
         }
         return self._start(request_id, parameters)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vlab.cli.compiling import MISSING, REFUSED, compile_command
-from vlab.cli.options import as_json, free_shapes, lab_profile, print_json, shape
+from vlab.cli.options import as_json, free_shapes, lab_profile, print_json, shape, thread_count
+from vlab.cli.profiling import profile_command
 from vlab.errors import MissingToolError, RefusedError, TransientError, VlabError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlab.client import Run, Step
-    from vlab.records import Profile, Report
+    from vlab.records import Report
     from vlab.services import LabStatus
     from vlab.verifying import Verification
 
@@ -44,6 +45,7 @@ def vlab() -> None:
 
 
 vlab.add_command(compile_command)
+vlab.add_command(profile_command)
 
 
 def main() -> None:
@@ -85,6 +87,7 @@ def _code(error: VlabError) -> int:
     "--plan", type=click.Choice(["smoke", "standard"]), default="standard", show_default=True, help="How thoroughly to measure."
 )
 @free_shapes
+@thread_count
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("evidence"), show_default=True, help="Where evidence files go."
 )
@@ -96,6 +99,7 @@ def benchmark(
     dataset: Path | None,
     plan: str,
     shapes: tuple[str, ...],
+    threads: int,
     out: Path,
     profile: Path | None,
     as_json: bool,
@@ -105,7 +109,12 @@ def benchmark(
 
     lab = Lab(profile)
     run = lab.benchmark(
-        model, targets, dataset=dataset, plan="smoke" if plan == "smoke" else "standard", shapes=dict(map(shape, shapes))
+        model,
+        targets,
+        dataset=dataset,
+        plan="smoke" if plan == "smoke" else "standard",
+        shapes=dict(map(shape, shapes)),
+        threads=threads,
     )
     _follow(run, out, as_json)
 
@@ -231,59 +240,6 @@ def _tables(title: str, columns: dict[str, dict[str, str]], width: int) -> Itera
             cells = (columns[name][row] for name in shown)
             table.add_row(row, *(cell.replace("/", "/\n") if row == "target" else cell for cell in cells))
         yield table
-
-
-@vlab.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", "-t", required=True, help="Kind of board; see `vlab targets`.")
-@click.option(
-    "--dataset", "-d", type=click.Path(path_type=Path), help="npz file whose first input is inferred; default: random."
-)
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT=D,D,…", help="Shape of an input whose dimensions the model leaves free."
-)
-@as_json
-def profile(model: Path, target: str, dataset: Path | None, shapes: tuple[str, ...], as_json: bool) -> None:
-    """Show where MODEL spends its time on a target, kernel by kernel in the model's own names.
-
-    Compiles here and needs no lab. On hardware: times; under an emulator: exact instructions.
-    """
-    from vlab import profiling
-    from vlab import targets as kinds
-    from vlab.records import CompileOptions
-    from vlab.settings import Settings
-
-    found = profiling.profile_model(
-        model,
-        kinds.load(target),
-        cache=Settings.from_environment().home / "cache",
-        dataset=dataset,
-        options=CompileOptions(shapes=dict(map(shape, shapes))),
-    )
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        _show_profile(found)
-
-
-def _show_profile(found: Profile) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from vlab import reporting
-
-    heads, *rows = reporting.profile_rows(found)
-    title = f"{found.model.name} on {found.target}{' (emulated)' if found.emulated else ''}: {len(rows)} kernel calls"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in heads[:-1]:
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column(heads[-1], overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"instructions: {found.instructions_reason}" + (f"; times: {found.time_reason}" if found.time_reason else ""))
 
 
 @vlab.command()

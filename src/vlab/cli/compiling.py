@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vlab.cli.options import as_json, free_shapes, print_json, shape
+from vlab.cli.options import as_json, free_shapes, print_json, shape, thread_count
 from vlab.errors import MissingToolError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _LABEL = 23
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", "-t", "targets", multiple=True, required=True, help="Kind of board, repeatable; see `vlab targets`.")
 @free_shapes
+@thread_count
 @click.option("--dataset", "-d", type=click.Path(path_type=Path), help="npz file with real inputs `x` for the check.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for a copy of each artifact.")
 @click.option("--check", is_flag=True, help="Compile again elsewhere and compare every byte.")
@@ -37,6 +38,7 @@ def compile_command(
     model: Path,
     targets: tuple[str, ...],
     shapes: tuple[str, ...],
+    threads: int,
     dataset: Path | None,
     out: Path | None,
     check: bool,
@@ -74,7 +76,7 @@ def compile_command(
             model,
             wanted,
             cache=Settings.from_environment().compile_cache,
-            options=CompileOptions(shapes=dict(map(shape, shapes))),
+            options=CompileOptions(shapes=dict(map(shape, shapes)), threads=threads),
             probe_inputs=dataset,
             out=out,
             check=check,

@@ -13,6 +13,13 @@ lab_profile = click.option(
 free_shapes = click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=D,D,…", help="Shape of an input whose dimensions the model leaves free."
 )
+thread_count = click.option(
+    "--threads",
+    type=click.IntRange(1, 64),  # MOST_THREADS of vlab.records, which takes long to import
+    default=1,
+    show_default=True,
+    help="That share the loops of large kernels, on boards with Linux.",
+)
 
 
 def shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -6,9 +6,10 @@
 
 The way of a model: `models` tells what the file is, and `gathering` puts weights from other files into it; `building` looks
 into the `cache` and otherwise starts a `worker` process. In there `outlining` and `limits` refuse what is too large,
-`importing` reads the model into TVM's Relax, `lowering` and `schedule` turn it into kernels, `generating` writes the C around
-them, and the reference runtime says what the model computes for the inputs of `probing`. Back in the caller's process `linking`
-makes the executable and `checking` compares it. TVM is only ever imported in the worker.
+`importing` reads the model into TVM's Relax, `lowering` and `schedule` turn it into kernels, while `lineage` remembers which
+nodes of the model those come from and `workload` what they have to do; `generating` writes the C around them, and the
+reference runtime says what the model computes for the inputs of `probing`. Back in the caller's process `linking` makes the
+executable and `checking` compares it. TVM is only ever imported in the worker.
 """
 
 from vlab.compiling.batch import Outcome, compile_all

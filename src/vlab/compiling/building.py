@@ -105,6 +105,8 @@ def compile_model(
     """
     started = time.monotonic_ns()
     options = options or CompileOptions()
+    if options.threads > 1 and target.firmware:
+        raise CompileError(f"{target.name} is a microcontroller of one core; got {options.threads} threads, expected 1")
     harness = Harness.of(target)
     sources = toolchain.sources(target.compiler, harness)
     store = Cache(cache.absolute())

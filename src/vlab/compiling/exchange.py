@@ -63,6 +63,7 @@ class Product(Record):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     kernels: tuple[Kernel, ...]
+    threads: int = Field(ge=1, description="that the program has to have")
     arena_bytes: int
     workspace_bytes: int
     weights_bytes: int

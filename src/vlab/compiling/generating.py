@@ -58,22 +58,28 @@ _SOURCE = """\
 
 extern const uint8_t aot_weights[];
 static uint8_t arena[{arena}] __attribute__((aligned({alignment})));
-static uint8_t workspace[{workspace}] __attribute__((aligned({alignment})));
-static size_t used;
+enum {{ WORKSPACE = {workspace}, TASK_WORKSPACE = {task_workspace}, THREADS = {threads} }};
+static uint8_t workspace[WORKSPACE + (THREADS - 1) * TASK_WORKSPACE] __attribute__((aligned({alignment})));
+static size_t used[THREADS];
+{thread}
 
 #define WEIGHT(offset) ((void *)(aot_weights + (offset)))
 #define ARENA(offset) ((void *)(arena + (offset)))
+#define OWN_WORKSPACE (workspace + (THREAD ? WORKSPACE + (THREAD - 1) * TASK_WORKSPACE : 0))
 
-/* Kernels take temporary memory from the workspace; it is empty again before each call. */
+/* Kernels take temporary memory from the part of their thread. They give back what they take within a shared loop, in any order
+ * at its end, but never what they take outside one; so the part is empty again before each call. */
 static void *take(int device, int number, uint64_t bytes, int code, int bits) {{
   size_t size = ((size_t)bytes + {alignment} - 1) & ~(size_t)({alignment} - 1);
   (void)device, (void)number, (void)code, (void)bits;
-  if (size > sizeof workspace - used) return NULL;
-  used += size;
-  return workspace + used - size;
+  if (size > (THREAD ? TASK_WORKSPACE : WORKSPACE) - used[THREAD]) return NULL;
+  used[THREAD] += size;
+  return OWN_WORKSPACE + used[THREAD] - size;
 }}
 static int give_back(int device, int number, void *memory) {{
-  (void)device, (void)number, (void)memory;
+  size_t offset = (size_t)((uint8_t *)memory - OWN_WORKSPACE);
+  (void)device, (void)number;
+  if (offset < used[THREAD]) used[THREAD] = offset;
   return 0;
 }}
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = take;
@@ -95,7 +101,7 @@ static int give(void *const *inputs, void **outputs) {{
 
 int aot_run(void *const *inputs, void **outputs) {{
 #define CALL(number, kernel, ...) \\
-  used = 0; \\
+  used[0] = 0; \\
   if (kernel(__VA_ARGS__)) return number;
   CALLS
 #undef CALL
@@ -106,7 +112,7 @@ int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)
   mark(0);
   mark(0);
 #define CALL(number, kernel, ...) \\
-  used = 0; \\
+  used[0] = 0; \\
   if (kernel(__VA_ARGS__)) return number; \\
   mark(number);
   CALLS
@@ -114,6 +120,12 @@ int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)
   return give(inputs, outputs);
 }}
 """
+
+
+_THREADS = """\
+extern _Thread_local uint32_t aot_thread; /* 0 to THREADS - 1; 0 is the one that calls aot_run */
+const uint32_t aot_thread_count = THREADS;
+#define THREAD aot_thread"""
 
 
 @dataclass(frozen=True)
@@ -141,10 +153,16 @@ class Generated:
     workspace_bytes: int
     calls: tuple[KernelCall, ...]
     """What each kernel call has to do, in order."""
+    threads: int
+    """That the program has to have."""
 
 
-def generate(lowered: Lowered) -> Generated:
+def generate(lowered: Lowered, threads: int) -> Generated:
     """Turn the flat main function into C.
+
+    Args:
+        lowered: the model.
+        threads: that share the loops of large kernels; none but the caller where no kernel is large.
 
     Raises:
         CompileError: main holds something that a flat list of kernel calls cannot express; says what.
@@ -176,14 +194,19 @@ def generate(lowered: Lowered) -> Generated:
         return f"ARENA({base[place.index] + place.offset})"
 
     arity = {call.symbol: len(call.arguments) for call in walk.calls}
-    workspace = max((lowered.workspace_bytes[name] for name in arity), default=0)
+    workspace = _aligned(max((lowered.workspace_bytes[name] for name in arity), default=0))
+    threads = threads if lowered.task_workspace_bytes else 1
+    task_workspace = _aligned(max(lowered.task_workspace_bytes.values(), default=0))
     calls = [
         f"CALL({number}, {call.symbol}, {', '.join(text(argument) for argument in call.arguments)})"
         for number, call in enumerate(walk.calls, 1)
     ]
     source = _SOURCE.format(
         arena=max(top, 1),
-        workspace=max(workspace, 1),
+        workspace=max(workspace, _ALIGNMENT),
+        task_workspace=task_workspace,
+        threads=threads,
+        thread=_THREADS if threads > 1 else "#define THREAD 0",
         alignment=_ALIGNMENT,
         declarations="\n".join(f"int32_t {name}({', '.join(['void *'] * arity[name])});" for name in sorted(arity)),
         input_count=len(inputs),
@@ -194,8 +217,10 @@ def generate(lowered: Lowered) -> Generated:
         calls=" \\\n  ".join(["", *calls]),
         results="\n".join(f"  outputs[{index}] = {text(place)};" for index, place in enumerate(results)),
     )
-    work = tuple(lowered.calls[call.result] for call in walk.calls)
-    return Generated(source, bytes(weights), inputs, outputs, top, workspace, work)
+    shared = dict.fromkeys(lowered.task_workspace_bytes, threads)
+    work = tuple(lowered.calls[call.result].model_copy(update={"threads": shared.get(call.symbol, 1)}) for call in walk.calls)
+    whole = workspace + (threads - 1) * task_workspace
+    return Generated(source, bytes(weights), inputs, outputs, top, whole, work, threads)
 
 
 @dataclass(frozen=True)
@@ -298,8 +323,12 @@ def _lay_out(sizes: Sequence[int]) -> tuple[list[int], int]:
     offsets, top = [], 0
     for size in sizes:
         offsets.append(top)
-        top += -(-size // _ALIGNMENT) * _ALIGNMENT
+        top += _aligned(size)
     return offsets, top
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _tensor(ty: Any) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from vlab import processes
 from vlab.compiling import exchange, memory
 from vlab.compiling.exchange import Product
-from vlab.compiling.toolchain import LINKER_SCRIPT, Harness
+from vlab.compiling.toolchain import LINKER_SCRIPT, THREADS, Harness
 from vlab.errors import CompileError
 from vlab.records import Calls, MemoryRegion
 from vlab.targets import Compiler, Firmware, Target
@@ -32,7 +32,8 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
     """
     firmware = target.firmware
     if firmware is None:
-        return Linked(_run(directory, target.compiler, harness, (), timeout_s), ())
+        pool = ("-pthread", str(harness.directory / THREADS)) if product.threads > 1 else ()
+        return Linked(_run(directory, target.compiler, harness, pool, timeout_s), ())
     calls = Calls.from_json((directory / exchange.CALLS).read_bytes()).calls
     layers = memory.layers(calls, product.kernels)
     memory.expect_room(firmware, product, layers)
@@ -60,8 +61,6 @@ def _run(directory: Path, compiler: Compiler, harness: Harness, options: tuple[s
     ]
     done = processes.run_limited(argv, timeout_s=timeout_s, cwd=directory, env={"LC_ALL": "C", "TMPDIR": str(directory)})
     if done.returncode:
-        if "TVMBackendParallelLaunch" in done.stderr:
-            raise CompileError("the model has an operator that TVM compiles to threads, which are not on the board; replace it")
         raise CompileError(f"{compiler.program} could not link the executable: {done.last_words}")
     return directory / EXECUTABLE
 

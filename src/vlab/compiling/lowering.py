@@ -1,6 +1,6 @@
 """Relax module → scheduled kernels as functions over raw pointers, and a main function that is a flat list of calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from vlab.compiling.products import legalise_products
 from vlab.compiling.recognising import recognise
 from vlab.compiling.rows import legalise_rows
 from vlab.compiling.schedule import Registers, schedule_module
+from vlab.compiling.schedule.parallel import share_out, shared_out
 from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel, KernelCall
 from vlab.targets import Target
@@ -38,6 +39,8 @@ class Lowered:
     """Module of the kernels that `main` calls, as C functions."""
     workspace_bytes: dict[str, int]
     """Upper bound of the temporary memory of each kernel, by symbol."""
+    task_workspace_bytes: dict[str, int]
+    """The part of it that each further thread needs of its own; only of kernels whose loops threads share."""
     report: tuple[Kernel, ...]
     """Each called kernel, and whether the schedule applied."""
     calls: dict[str, KernelCall]
@@ -46,13 +49,14 @@ class Lowered:
     """Estimate of the arithmetic operations in one inference."""
 
 
-def lower(module: Any, nodes: Mapping[str, str], target: Target) -> Lowered:
+def lower(module: Any, nodes: Mapping[str, str], target: Target, threads: int) -> Lowered:
     """Fold, lay out as NHWC, fuse, schedule, plan memory and lower to raw pointers.
 
     Args:
         module: the model in Relax.
         nodes: names of the model's nodes by the name of the variable in `main` that holds their result.
         target: what to lower for.
+        threads: that share the loops of large kernels.
     """
     approximating.register()
     machine = tvm.target.Target(target.lower.options())
@@ -69,15 +73,20 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target) -> Lowered:
         module, report = schedule_module(module, registers)
         module = _plan(module)
         called = _called(module["main"])
-        kernels, workspace = _lower_kernels(
-            {symbol(gv.name_hint): function for gv, function in module.functions.items() if gv.name_hint in called}, machine
+        kernels = _lower_kernels(
+            {symbol(gv.name_hint): function for gv, function in module.functions.items() if gv.name_hint in called},
+            machine,
+            threads,
         )
+    bodies = {str(function.attrs["global_symbol"]): function.body for function in kernels.functions.values()}
+    workspace = {name: _workspace_bytes([body]) for name, body in bodies.items()}
+    tasks = {name: _workspace_bytes(loops) for name, body in bodies.items() if (loops := shared_out(body))}
     kept = tuple(
         kernel.model_copy(update={"workspace_bytes": workspace[symbol(kernel.name)]})
         for kernel in report
         if kernel.name in called
     )
-    return Lowered(module["main"], kernels, workspace, kept, calls, operations)
+    return Lowered(module["main"], kernels, workspace, tasks, kept, calls, operations)
 
 
 def symbol(kernel: str) -> str:
@@ -168,7 +177,7 @@ def _called(main: Any) -> set[str]:
     return {value.op.name_hint for value in values if isinstance(getattr(value, "op", None), tvm.ir.GlobalVar)}
 
 
-def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[str, int]]:
+def _lower_kernels(functions: dict[str, Any], machine: Any, threads: int) -> Any:
     """TVM's default lowering of TIR, with functions over raw pointers in place of packed ones."""
     named = {tvm.ir.GlobalVar(name): function for name, function in functions.items()}
     module = relax.transform.AttachGlobalSymbol()(tvm.IRModule(named))
@@ -187,6 +196,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[s
             s_tir.transform.StmtSimplify(),
             s_tir.transform.AnnotateIrregularLoop(),
             s_tir.transform.LowerOpaqueBlock(),
+            tirx.transform.prim_func_pass(lambda kernel, *_: share_out(kernel, threads), opt_level=0, name="ShareOut"),
             tirx.transform.FlattenBuffer(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
@@ -207,7 +217,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[s
         ]
     )(module)
     module = tvm.IRModule({variable: _over_raw_pointers(function) for variable, function in module.functions.items()})
-    module = tvm.transform.Sequential(
+    return tvm.transform.Sequential(
         [
             tirx.transform.FP8StorageLegalize(),
             tirx.transform.BF16StorageLegalize(),
@@ -215,7 +225,6 @@ def _lower_kernels(functions: dict[str, Any], machine: Any) -> tuple[Any, dict[s
             tirx.transform.LowerIntrin(),
         ]
     )(module)
-    return module, {function.attrs["global_symbol"]: _workspace_bytes(function.body) for function in module.functions.values()}
 
 
 def _over_raw_pointers(function: Any) -> Any:
@@ -235,8 +244,8 @@ def _over_raw_pointers(function: Any) -> Any:
     return raw
 
 
-def _workspace_bytes(body: Any) -> int:
-    """Bytes of all workspace that a lowered kernel asks for; small buffers are on the stack and ask for none."""
+def _workspace_bytes(statements: Sequence[Any]) -> int:
+    """Bytes of all workspace that lowered statements ask for; small buffers are on the stack and ask for none."""
     total = 0
 
     def count(call: Any) -> None:
@@ -244,5 +253,6 @@ def _workspace_bytes(body: Any) -> int:
         if getattr(call.op, "name", "") == "tirx.TVMBackendAllocWorkspace":
             total += -(-as_int(call.args[2]) // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
 
-    structural_walk(body, (Call, count))
+    for statement in statements:
+        structural_walk(statement, (Call, count))
     return total

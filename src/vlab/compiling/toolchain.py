@@ -14,6 +14,8 @@ from vlab.records import Record, Sha256, digest_file
 from vlab.targets import Compiler, Target
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
+THREADS = "threads.c"
+"""Of a Linux board's program, where it has more than one."""
 LINKER_SCRIPT = "firmware.ld"
 _CHECK = ("datasets.py", "numerics.py", "reference.py")
 """Modules of the package that decide on which inputs, against what and how closely an artifact is checked."""
@@ -36,7 +38,7 @@ class Harness:
     sources: tuple[str, ...]
     """Files to compile."""
     others: tuple[str, ...]
-    """Headers and linker script."""
+    """Headers, linker script, and what only some programs need."""
 
     @classmethod
     def of(cls, target: Target) -> "Harness":
@@ -47,7 +49,7 @@ class Harness:
         """
         directory = settings.data_dir("targets") / "harness"
         if target.firmware is None:
-            harness = cls(directory, ("linux.c", "profile.c"), ("linux.h",))
+            harness = cls(directory, ("linux.c", "profile.c"), ("linux.h", THREADS))
         else:
             harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), ("board.h", LINKER_SCRIPT))
         for path in harness.files:

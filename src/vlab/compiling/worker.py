@@ -71,8 +71,8 @@ def _compile(order: Order, directory: Path) -> Product:
     imported = import_model(content, order.options.shapes)
 
     _stage("lowering the model")
-    lowered = lowering.lower(imported.module, imported.nodes, order.target)
-    generated = generating.generate(lowered)
+    lowered = lowering.lower(imported.module, imported.nodes, order.target, order.options.threads)
+    generated = generating.generate(lowered, order.options.threads)
     _stage("generating machine code")
     lowering.emit_object(lowered, order.target).write_to_file(str(directory / exchange.KERNELS), "o")
     (directory / exchange.SOURCE).write_text(generated.source, encoding="utf-8")
@@ -113,6 +113,7 @@ def _compile(order: Order, directory: Path) -> Product:
         inputs=inputs,
         outputs=outputs,
         kernels=lowered.report,
+        threads=generated.threads,
         arena_bytes=generated.arena_bytes,
         workspace_bytes=generated.workspace_bytes,
         weights_bytes=len(generated.weights),

@@ -45,8 +45,14 @@ def calls(module: Any, lineage: Lineage) -> dict[str, KernelCall]:
     return found
 
 
+MACS = "macs"
+"""Attribute of a kernel that is written loop by loop instead of as a computation: its multiply-accumulates."""
+
+
 def _macs(kernel: Any) -> int:
     """Executions of products that are added up in the kernel's reductions."""
+    if kernel.attrs and MACS in kernel.attrs:
+        return as_int(kernel.attrs[MACS])
     total = 0
 
     def count(block: Any) -> None:

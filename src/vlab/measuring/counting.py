@@ -49,6 +49,11 @@ class Counted:
     """Reason for the verdict; empty with a number."""
 
 
+def uncountable(threads: int) -> str:
+    """Why instructions of a program with so many threads are not counted."""
+    return f"{threads} threads execute no fixed number of instructions, for those that wait spin"
+
+
 def count(program: Program, inputs: str, emulator: Emulator, cache: Path, *, log_limit_s: float) -> Counted:
     """Guest instructions of one inference of the first sample, start-up excluded.
 

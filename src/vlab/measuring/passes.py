@@ -10,7 +10,8 @@ from vlab import numerics, statistics
 from vlab.datasets import Array, Reference, columns, read_rows, write_rows
 from vlab.errors import MeasureError
 from vlab.measuring import machine
-from vlab.measuring.counting import Counted, count
+from vlab.measuring.counting import Counted, count, uncountable
+from vlab.measuring.profiling import kernel_calls, threads_of
 from vlab.measuring.quality import Seen, judge
 from vlab.measuring.running import MemoryReport, Program
 from vlab.records import ArtifactManifest, Environment, Measurement, Numerics, Plan, TensorSpec, digest_file
@@ -57,6 +58,11 @@ def measure(
         TargetError: this machine cannot run executables of the target.
     """
     _check_declaration(target, emulated=emulated)
+    if manifest.options.threads != plan.threads:
+        raise MeasureError(
+            f"the artifact is compiled for {manifest.options.threads} threads, but the plan says {plan.threads}; "
+            "compile it for those of the plan"
+        )
     passes = ["infer", "time", "memory", *(["count"] if target.emulated else [])]
 
     def begin(name: str) -> None:
@@ -87,7 +93,10 @@ def measure(
     memory = program.memory(_FIRST_INPUTS)
 
     counted = Counted(None, "counted under emulators only")
-    if target.emulated and target.emulator:
+    threads = threads_of(kernel_calls(directory)) if plan.threads > 1 else 1
+    if threads > 1:
+        counted = Counted(None, uncountable(threads))
+    elif target.emulated and target.emulator:
         begin("count")
         limit_s = (plan.warmup_max_ns + plan.samples_max_ns) / 1e9
         counted = count(program, _FIRST_INPUTS, target.emulator, plugin_cache, log_limit_s=limit_s)

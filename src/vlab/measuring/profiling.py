@@ -8,7 +8,7 @@ import numpy.typing as npt
 from vlab.datasets import Array, columns, write_rows
 from vlab.errors import EvidenceError, MeasureError
 from vlab.measuring import machine
-from vlab.measuring.counting import CountedCalls, count_calls
+from vlab.measuring.counting import CountedCalls, count_calls, uncountable
 from vlab.measuring.running import Program
 from vlab.records import ArtifactManifest, CallProfile, Calls, KernelCall, Profile
 from vlab.targets import Target
@@ -42,16 +42,21 @@ def profile(
         MissingToolError: the emulator is not installed.
         TargetError: this machine cannot run executables of the target.
     """
-    calls = _calls(directory)
+    calls = kernel_calls(directory)
+    threads = threads_of(calls)
     load_avg_start = machine.load_average()
     work.mkdir(parents=True, exist_ok=True)
     write_rows(columns(inputs[:1], manifest.inputs), work / _INPUTS)
     program = Program((directory / manifest.executable).absolute(), target, work.absolute())
     if target.emulated and target.emulator:
         times, time_reason = None, "an emulator's time says nothing about the board"
-        counted = count_calls(program, _INPUTS, len(calls), target.emulator, plugin_cache)
     else:
         times, time_reason = _times(program, len(calls)), ""
+    if threads > 1:
+        counted = CountedCalls(None, uncountable(threads))
+    elif target.emulated and target.emulator:
+        counted = count_calls(program, _INPUTS, len(calls), target.emulator, plugin_cache)
+    else:
         counted = _counter(program, len(calls))
     return Profile(
         model=manifest.model,
@@ -59,6 +64,7 @@ def profile(
         manifest_sha256=manifest.digest(),
         emulated=target.emulated,
         environment=machine.describe(target, load_avg_start=load_avg_start),
+        threads=threads,
         repetitions=0 if times is None else len(times),
         time_reason=time_reason,
         instructions_reason=counted.how,
@@ -66,11 +72,21 @@ def profile(
     )
 
 
-def _calls(directory: Path) -> tuple[KernelCall, ...]:
+def kernel_calls(directory: Path) -> tuple[KernelCall, ...]:
+    """What an artifact says its kernel calls do, in order.
+
+    Raises:
+        MeasureError: it does not say.
+    """
     try:
         return Calls.from_json((directory / CALLS).read_bytes()).calls
     except (OSError, EvidenceError) as error:
         raise MeasureError(f"the artifact does not say what its kernels do ({error}); compile the model again") from error
+
+
+def threads_of(calls: tuple[KernelCall, ...]) -> int:
+    """Threads of the program: only as many as a kernel is worth sharing among."""
+    return max((call.threads for call in calls), default=1)
 
 
 def _times(program: Program, calls: int) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ Modules: `base` (what every record is made of), `artifacts` (compiled), `results
 """
 
 from vlab.records.artifacts import (
+    MOST_THREADS,
     ArtifactManifest,
     CheckCase,
     CompileOptions,
@@ -41,6 +42,7 @@ from vlab.records.results import (
 
 __all__ = [
     "LONGEST_NS",
+    "MOST_THREADS",
     "PENDING",
     "Anchor",
     "ArtifactManifest",

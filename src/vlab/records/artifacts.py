@@ -55,10 +55,17 @@ class Toolchain(Record):
     compiling_sha256: Sha256 = Field(description="digest of VLab's own compile stage: schedule, code generator, harness")
 
 
+MOST_THREADS = 64
+"""Of an executable: more than boards have cores."""
+
+
 class CompileOptions(Record):
     """What a requester may choose about compiling."""
 
     shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict, description="shapes for inputs with free dimensions")
+    threads: int = Field(
+        default=1, ge=1, le=MOST_THREADS, description="that share the loops of large kernels; the results are the same bits"
+    )
 
 
 class OutputNumerics(Record):

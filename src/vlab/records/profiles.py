@@ -13,6 +13,7 @@ class KernelCall(Record):
     """One call of a kernel in every inference, and what it has to do."""
 
     kernel: str = Field(description="name in the manifest's kernels")
+    threads: int = Field(default=1, ge=1, description="that share its loops")
     nodes: tuple[str, ...] = Field(description="the model's nodes that it computes, in the model's order")
     macs: int = Field(ge=0, description="multiply-accumulates that it performs, with what it pads its tiles with")
     weight_bytes: int = Field(ge=0, description="of constants that it reads, each once")

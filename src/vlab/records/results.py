@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vlab.errors import EvidenceError
-from vlab.records.artifacts import ArtifactManifest, ModelRef, Numerics
+from vlab.records.artifacts import MOST_THREADS, ArtifactManifest, ModelRef, Numerics
 from vlab.records.base import FileRef, Name, Record, Sha256, TargetName, UtcTime
 
 LONGEST_NS = 3_600_000_000_000
@@ -17,6 +17,7 @@ class Plan(Record):
     """What is measured and how; fixed before the run; docs/measuring.md explains the profiles."""
 
     profile: Literal["smoke", "standard"]
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="of the executable; part of how it is compiled")
     warmup_min_count: int = Field(default=10, ge=1)
     warmup_min_ns: int = Field(default=1_000_000_000, ge=0)
     warmup_max_ns: int = Field(default=60_000_000_000, gt=0, le=LONGEST_NS)
@@ -31,16 +32,18 @@ class Plan(Record):
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
     @classmethod
-    def named(cls, profile: str) -> Self:
+    def named(cls, profile: str, *, threads: int = 1) -> Self:
         """The plan of a profile: `smoke` supports p90, `standard` p99 (see docs/measuring.md).
 
         Raises:
             EvidenceError: no such profile.
         """
         if profile == "smoke":
-            return cls(profile="smoke", warmup_min_ns=200_000_000, samples_min_count=64, samples_min_ns=1_000_000_000)
+            return cls(
+                profile="smoke", threads=threads, warmup_min_ns=200_000_000, samples_min_count=64, samples_min_ns=1_000_000_000
+            )
         if profile == "standard":
-            return cls(profile="standard", samples_min_count=662, samples_min_ns=10_000_000_000)
+            return cls(profile="standard", threads=threads, samples_min_count=662, samples_min_ns=10_000_000_000)
         raise EvidenceError(f"plan {profile!r} is unknown; expected one of: smoke, standard")
 
 

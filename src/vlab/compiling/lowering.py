@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import tvm
@@ -14,6 +15,7 @@ from tvm_ffi import structural_walk
 from vlab.compiling import approximating, workload
 from vlab.compiling.constants import fold_constants
 from vlab.compiling.convolution import conv2d
+from vlab.compiling.integer import ToIntegers
 from vlab.compiling.lineage import Lineage
 from vlab.compiling.opaque import plain_kernels
 from vlab.compiling.pooling import pool2d
@@ -27,6 +29,8 @@ from vlab.records import Kernel, KernelCall
 from vlab.targets import Target
 
 _WORKSPACE_ALIGNMENT = 64
+_LARGEST_ON_STACK = 1024
+"""Bytes of a local buffer; all that a kernel has are to fit a microcontroller's stack."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target, threads: int) -
     machine = tvm.target.Target(target.lower.options())
     registers = Registers(target.lanes, target.accumulators, target.registers)
     lineage = Lineage(nodes)
-    module = _fold(lineage.begin(module), lineage)
+    integers = ToIntegers(target)
+    module = _fold(lineage.follow(lineage.begin(module), [integers]), lineage)
     with machine, tvm.transform.PassContext(opt_level=3):
         module = lineage.follow(
             module, [recognise, partial(legalise_products, registers=registers), partial(legalise_rows, registers=registers)]
@@ -71,6 +76,7 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target, threads: int) -
         calls = workload.calls(module, lineage)
         operations = _operations(module)
         module, report = schedule_module(module, registers)
+        report = integers.explained(report)
         module = _plan(module)
         called = _called(module["main"])
         kernels = _lower_kernels(
@@ -235,13 +241,28 @@ def _over_raw_pointers(function: Any) -> Any:
     ]
     zero = tirx.IntImm("int32", 0)
     declared = [tirx.DeclBuffer(parameter, data=pointer) for parameter, pointer in zip(function.params, pointers, strict=True)]
-    body = tirx.SeqStmt([*declared, function.body, tirx.stmt.Return(zero)])
+    body = tirx.SeqStmt([*declared, _with_sums_on_the_stack(function.body), tirx.stmt.Return(zero)])
     body = tirx.AttrStmt(zero, "device_id", zero, body)
     body = tirx.AttrStmt(zero, "device_type", tirx.IntImm("int32", 1), body)
     raw = tirx.PrimFunc(pointers, body, tvm.ir.PrimType("int32"))
     for key, value in function.attrs.items():
         raw = raw.with_attr(key, value)
     return raw
+
+
+def _with_sums_on_the_stack(body: Any) -> Any:
+    """The body with small local buffers left to LLVM, which keeps sums in registers; TVM would put each into the workspace."""
+    statements = list(body.seq) if hasattr(body, "seq") else [body]
+    left = {"disable_lower_builtin": tirx.const(1, "bool")}
+    return tirx.SeqStmt([tirx.AllocBuffer(one.buffer, left) if _is_small_and_local(one) else one for one in statements])
+
+
+def _is_small_and_local(statement: Any) -> bool:
+    if type(statement).__name__ != "AllocBuffer" or statement.buffer.scope() != "local":
+        return False
+    dtype = tvm.DataType(str(statement.buffer.dtype))
+    values = prod(as_int(extent) for extent in statement.buffer.shape)
+    return values * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8) <= _LARGEST_ON_STACK
 
 
 def _workspace_bytes(statements: Sequence[Any]) -> int:

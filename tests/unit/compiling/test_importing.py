@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -153,12 +152,6 @@ def test_tflite_inputs_and_outputs_keep_their_names():
     got = import_tflite(dense_softmax(), {})
 
     assert (("x",), ("y",)) == (got.inputs, got.outputs)
-
-
-def test_a_quantised_tflite_model_is_refused_by_tensor():
-    """Quantised models would be computed in float32 and come out different, so they are refused."""
-    with pytest.raises(ModelError, match=r"quantised \(tensor x\)"):
-        import_tflite(dense_softmax(tflite.TensorType.INT8), {})
 
 
 def test_a_shape_for_a_tflite_model_is_refused():

@@ -8,27 +8,27 @@ from vlab.errors import ModelError
 
 
 def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
-    """Import a TFLite model in float32.
+    """Import a TFLite model, in float32, with weights of float16, or quantised to int8 or uint8.
 
     Args:
         content: the serialised model.
         shapes: must be empty, for a TFLite model has fixed shapes.
 
     Raises:
-        ModelError: damaged, quantised, with several graphs, or with operators that cannot be compiled; or a shape is given.
+        ModelError: damaged, with several graphs, or with operators that cannot be compiled; or a shape is given.
     """
     if shapes:
         raise ModelError(f"a shape is given for {', '.join(sorted(shapes))}, but a TFLite model has fixed shapes; give none")
     import tflite
     from tvm.relax.frontend.tflite import from_tflite
-    from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
 
+    from vlab.compiling.importing.tflite_quantised import QuantisedConverter
     from vlab.compiling.lineage import Origins
 
     origins = Origins()
 
-    class NamingConverter(OperatorConverter):  # type: ignore[misc]
-        """TVM's converter, which also notes what comes of every operator; their names are index and output tensor."""
+    class NamingConverter(QuantisedConverter):
+        """The converter, which also notes what comes of every operator; their names are index and output tensor."""
 
         def convert_op_to_relax(self) -> None:
             super().convert_op_to_relax()
@@ -43,19 +43,12 @@ def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
         graphs = model.SubgraphsLength()
         graph = model.Subgraphs(0)
         names = {index: graph.Tensors(index).Name().decode() for index in range(graph.TensorsLength())}
-        quantised = [
-            names[index] for index in names if graph.Tensors(index).Type() in (tflite.TensorType.INT8, tflite.TensorType.UINT8)
-        ]
         inputs = tuple(names[int(index)] for index in graph.InputsAsNumpy())
         outputs = tuple(names[int(index)] for index in graph.OutputsAsNumpy())
     except Exception as error:  # the flatbuffer reader follows damaged offsets wherever they lead
         raise ModelError(f"the model is a damaged TFLite file: {said(error)}; get it again") from error
     if graphs != 1:
         raise ModelError(f"the TFLite model has {graphs} graphs; expected 1, without control flow")
-    if quantised:
-        raise ModelError(
-            f"the TFLite model is quantised (tensor {quantised[0]}); expected float32, so convert it without quantisation"
-        )
     try:
         module = from_tflite(model, op_converter=NamingConverter)
     except Exception as error:

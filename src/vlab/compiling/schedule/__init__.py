@@ -77,8 +77,8 @@ def _schedule(function: Any, registers: Registers) -> tuple[Any, str]:
 
 
 def _rules(function: Any) -> list[str]:
-    """Names of the rules that the blocks of a kernel ask for."""
-    names: list[str] = []
+    """Names of the rules that a kernel without blocks, or the blocks of one, ask for."""
+    names = [str(function.attrs[ANNOTATION])] if ANNOTATION in function.attrs else []
 
     def note(block: Any) -> None:
         if ANNOTATION in block.annotations:

@@ -1,0 +1,212 @@
+"""Convolution and matrix product over int8 codes, written loop by loop in the dialect of the target's CPU.
+
+Data is NHWC, so what a window takes from one row of the image is one run of bytes: the kernel is a dot product of such runs
+with rows of weights. Where the runs do not divide into the CPU's chunks, the windows of one row of outputs are copied first,
+each to its own padded run. Padding of the image is with the zero point, so that the bias can hold `-zero_point * sum(weights)`
+for all pixels alike.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm.tirx.script import builder
+
+from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.rescaling import Rescaling
+from vlab.compiling.integer.window import Window, padded
+from vlab.compiling.integer.writing import loop, span, split, vector, written, zeros
+
+_COPY_BYTES = (16, 8, 4, 2, 1)
+
+
+class DotKernel:
+    """One kernel: its packed weights, and its code."""
+
+    def __init__(
+        self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Dialect
+    ) -> None:
+        """`weights` are [outputs, kernel height, kernel width, channels]; the zero point is that of the data."""
+        self.window, self.zero_point, self.rescaling, self.dialect = window.flattened(), zero_point, rescaling, dialect
+        kernel_height, kernel_width = window.kernel
+        run = kernel_width * window.channels if window.dilation[1] == 1 else window.channels
+        smallest = dialect.chunks[-1]
+        self.copies = run % smallest != 0
+        """Whether windows are copied to runs of their own."""
+        if self.copies:
+            length = kernel_height * kernel_width * window.channels
+            rows = np.pad(weights.reshape(window.outputs, 1, length), ((0, 0), (0, 0), (0, -length % smallest)))
+        else:
+            rows = weights.reshape(window.outputs, -1, run)
+        self.rows = rows
+        """Weights as [outputs, runs, bytes]."""
+        self.steps = _steps(rows, dialect)
+        self.packed = self._pack()
+
+    def _tiles(self) -> list[tuple[int, int, int]]:
+        """First channel, channels in a tile, and how many such tiles follow each other."""
+        size, outputs = self.dialect.channels, self.window.outputs
+        whole, rest = divmod(outputs, size)
+        return [tile for tile in ((0, size, whole), (whole * size, rest, 1 if rest else 0)) if tile[2]]
+
+    def _pack(self) -> npt.NDArray[np.int8]:
+        """The weights in the order in which they are read."""
+        pieces = [
+            self.rows[first + index * size : first + (index + 1) * size, run, start : start + length]
+            for first, size, count in self._tiles()
+            for index in range(count)
+            for run in range(self.rows.shape[1])
+            for start, length in self._spans()
+        ]
+        return np.concatenate([piece.ravel() for piece in pieces])
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Start and length of what one step takes of a run."""
+        return [
+            (step.start + index * step.size * step.chain, step.size * step.chain)
+            for step in self.steps
+            for index in range(step.count)
+        ]
+
+    def build(self) -> Any:
+        """The kernel as a PrimFunc of data, packed weights, the arrays of the rescaling, and output."""
+        window = self.window
+        high, wide = window.output
+        with written() as kernel:
+            data = builder.arg("data", builder.buffer((window.batch * window.height * window.width * window.channels,), "int8"))
+            weights = builder.arg("weights", builder.buffer((self.packed.size,), "int8"))
+            arrays = self.rescaling.arguments()
+            output = builder.arg("output", builder.buffer((window.batch * high * wide * window.outputs,), "int8"))
+            image = padded(data, window, self.zero_point)
+            copied = builder.alloc_buffer((wide * self.rows.shape[2],), "int8") if self.copies else None
+            with loop(window.batch) as batch, loop(high) as row:
+                if copied is not None:
+                    self._copy_windows(image, copied, batch, row)
+                for first, size, count in self._tiles():
+                    with loop(count) as tile:
+                        for start, pixels, times in split(wide, self.dialect.pixels):
+                            with loop(times) as index:
+                                column = start + index * pixels
+                                self._tile(
+                                    copied if copied is not None else image,
+                                    weights,
+                                    arrays,
+                                    output,
+                                    (batch, row, column),
+                                    pixels,
+                                    (first + tile * size, size),
+                                )
+        return kernel.get()
+
+    def _runs(self) -> tuple[int, int, int]:
+        """Rows and columns of a window that are runs of their own, and the length of one."""
+        height, width = self.window.kernel
+        return (
+            (height, 1, width * self.window.channels) if self.window.dilation[1] == 1 else (height, width, self.window.channels)
+        )
+
+    def _copy_windows(self, image: Any, copied: Any, batch: Any, row: Any) -> None:
+        """Each window of a row of outputs to a run of its own, whose padding meets weights of 0 and may be anything."""
+        height, width, length = self._runs()
+        with builder.serial(0, self.window.output[1]) as column:
+            for inner in range(height * width):
+                source = self.window.at(batch, row, column, inner // width, inner % width)
+                target = column * self.rows.shape[2] + inner * length
+                for start, size in _pieces(length):
+                    builder.buffer_store(copied, vector(image, source + start, size), [span(target + start, size)])
+
+    def _tile(
+        self,
+        data: Any,
+        weights: Any,
+        arrays: list[Any],
+        output: Any,
+        place: tuple[Any, Any, Any],
+        pixels: int,
+        tile: tuple[Any, int],
+    ) -> None:
+        """Sums of some neighbouring pixels and channels, and their codes."""
+        batch, row, column = place
+        first, channels = tile
+        dialect, lanes, length = self.dialect, self.dialect.lanes, self.rows.shape[2]
+        high, wide = self.window.output
+        totals = [[builder.alloc_buffer((lanes,), "int32", scope="local") for _ in range(channels)] for _ in range(pixels)]
+        for total in (one for pixel in totals for one in pixel):
+            builder.buffer_store(total, zeros("int32", lanes), [span(0, lanes)])
+        rows, columns, _ = (1, 1, 0) if self.copies else self._runs()
+        with loop(rows) as inner_row, loop(columns) as inner_column:
+            sources = [
+                (column + pixel) * length
+                if self.copies
+                else self.window.at(batch, row, column + pixel, inner_row, inner_column)
+                for pixel in range(pixels)
+            ]
+            run = inner_row * columns + inner_column
+            base = first * self.rows[0].size + run * (channels * length)
+            for step in self.steps:
+                with loop(step.count) as index:
+                    start = step.start + index * (step.size * step.chain)
+                    taken = [
+                        [dialect.load(data, source + start + link * step.size, step.size) for link in range(step.chain)]
+                        for source in sources
+                    ]
+                    taken = [[_bound(one) for one in chain] for chain in taken]
+                    for channel in range(channels):
+                        read = base + start * channels + channel * (step.size * step.chain)
+                        row_of_weights = [
+                            _bound(dialect.load(weights, read + link * step.size, step.size)) for link in range(step.chain)
+                        ]
+                        for pixel in range(pixels):
+                            total = totals[pixel][channel]
+                            dot = dialect.dot(taken[pixel], row_of_weights, step.size, vector(total, 0, lanes))
+                            builder.buffer_store(total, dot, [span(0, lanes)])
+        for pixel in range(pixels):
+            at = ((batch * high + row) * wide + column + pixel) * self.window.outputs
+            channel = first
+            for total, width in dialect.finish([vector(one, 0, lanes) for one in totals[pixel]]):
+                codes = self.rescaling.apply(total, channel, width, arrays, dialect)
+                builder.buffer_store(output, codes, [span(at + channel, width)])
+                channel = channel + width
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Chunks of a run that are taken in the same way."""
+
+    start: int
+    size: int
+    """Bytes of a chunk."""
+    chain: int
+    """Chunks in one partial sum."""
+    count: int
+    """How often."""
+
+
+def _steps(rows: npt.NDArray[np.int8], dialect: Dialect) -> list[_Step]:
+    """How a run is taken: long chains, the rest of them, then smaller chunks."""
+    length = rows.shape[2]
+    longest = dialect.chain(rows.reshape(-1, length)) if length >= dialect.chunks[0] else 1
+    steps, at = [], 0
+    for place, size in enumerate(dialect.chunks):
+        chain = longest if place == 0 else 1
+        while chain and length - at >= size:
+            chain = min(chain, (length - at) // size)
+            count = (length - at) // (size * chain)
+            steps.append(_Step(at, size, chain, count))
+            at += size * chain * count
+    return steps
+
+
+def _pieces(length: int) -> Iterator[tuple[int, int]]:
+    """A run as pieces that one instruction copies."""
+    at = 0
+    while at < length:
+        size = next(size for size in _COPY_BYTES if size <= length - at)
+        yield at, size
+        at += size
+
+
+def _bound(value: Any) -> Any:
+    return value if isinstance(value, tuple) else builder.bind(value)

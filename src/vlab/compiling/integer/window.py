@@ -1,0 +1,74 @@
+"""The shape of a convolution, and the padded image it reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder
+
+from vlab.compiling.integer.writing import loop
+
+_FLAT_BYTES = 32_768
+"""Images up to this size are one long row to a 1 by 1 convolution: tiles of pixels then divide it better."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Shape of a convolution over [batch, height, width, channels]; a matrix product is one with a 1 by 1 window."""
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    """Output channels."""
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right."""
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width with the padding."""
+        top, left, bottom, right = self.padding
+        return self.height + top + bottom, self.width + left + right
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        high, wide = (
+            (size - (kernel - 1) * dilation - 1) // stride + 1
+            for size, kernel, dilation, stride in zip(self.padded, self.kernel, self.dilation, self.strides, strict=True)
+        )
+        return high, wide
+
+    def at(self, batch: Any, row: Any, column: Any, inner_row: Any = 0, inner_column: Any = 0) -> Any:
+        """Offset in the padded image of what the window of an output takes, from one of its rows and columns on."""
+        high, wide = self.padded
+        line = batch * high + row * self.strides[0] + inner_row * self.dilation[0]
+        return (line * wide + column * self.strides[1] + inner_column * self.dilation[1]) * self.channels
+
+    def flattened(self) -> "Window":
+        """The same over one long row, where that is the same and small enough."""
+        pixels = self.batch * self.height * self.width
+        plain = self.kernel == self.strides == (1, 1) and not any(self.padding)
+        if not plain or pixels * self.channels > _FLAT_BYTES:
+            return self
+        return Window(1, 1, pixels, self.channels, self.outputs)
+
+
+def padded(data: Any, window: Window, zero_point: int) -> Any:
+    """The data within its padding of zero points, copied if it has one."""
+    if not any(window.padding):
+        return data
+    high, wide = window.padded
+    top, left, _, _ = window.padding
+    image = builder.alloc_buffer((window.batch * high * wide * window.channels,), "int8")
+    with builder.serial(0, window.batch * high * wide * window.channels) as at:
+        builder.buffer_store(image, tirx.const(zero_point, "int8"), [at])
+    run = window.width * window.channels
+    with loop(window.batch) as batch, loop(window.height) as row, builder.serial(0, run) as at:
+        target = ((batch * high + row + top) * wide + left) * window.channels
+        builder.buffer_store(image, data[(batch * window.height + row) * run + at], [target + at])
+    return image

@@ -80,7 +80,7 @@ def survey_model(model: Path, shapes: Mapping[str, Sequence[int]]) -> None:
         sys.executable,
         "-c",
         "from vlab.compiling import limits; limits.main()",
-        model.absolute(),
+        str(model.absolute()),
         json.dumps(dict(shapes)),
     ]
     try:

@@ -5,6 +5,7 @@ loaded once. The weights of a small window stay in registers over a whole row.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -31,112 +32,110 @@ def sliding(function: Any, registers: Registers) -> Any:
     return _Sliding(Fused.of(function, ANNOTATION), registers).kernel()
 
 
+Weights = dict[tuple[int, int], list[Expr]]
+"""Names of the weights' vectors by tap: row and column of the window."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One tile of columns by channels."""
+
+    image: Expr
+    row: Expr
+    channel: Expr
+    """First channel."""
+    column: Expr
+    """First column."""
+    span: Span
+    sums: Sums
+    weights: Weights
+    """Those that are in registers already."""
+
+
 class _Sliding:
     def __init__(self, fused: Fused, registers: Registers) -> None:
         number = {key: as_int(value) for key, value in fused.attributes.items() if key not in (ANNOTATION, "operation")}
-        self.fused, self.registers = fused, registers
+        self.fused, self.lanes = fused, registers.lanes
         self.operation = str(fused.attributes["operation"])
         self.batch, _, out_width, self.channels = (as_int(extent) for extent in fused.output.shape)
         self.rows, self.wide = of_image(fused.data, fused.output, number)
-        self.taps = self.rows.kernel * self.wide.kernel
-        self.unrolled = self.taps <= _LARGEST_UNROLLED
-        self.kept = self.operation == "product" and self.unrolled and self.taps <= registers.accumulators // 2
+        taps = self.rows.kernel * self.wide.kernel
+        self.unrolled = taps <= _LARGEST_UNROLLED
+        self.kept = self.operation == "product" and self.unrolled and taps <= registers.accumulators // 2
         """Whether the weights stay in registers."""
-        most = max(1, registers.accumulators - (self.taps if self.kept else 1))
+        most = max(1, registers.accumulators - (taps if self.kept else 1))
         self.columns = -(-out_width // -(-out_width // most))
 
     def kernel(self) -> Any:
         """All images, rows, channels and columns."""
 
-        def line(image: Expr, row: Expr, channel: Expr, width: int) -> Stmt:
-            weights, statements = self._weights(channel, width) if self.kept else ({}, [])
-            columns = in_columns(
-                self.wide,
-                self.columns,
-                lambda column, span: self._block(image, row, channel, width, column, span, weights),
-            )
-            return sequence([*statements, columns])
+        def rows(image: Expr, row: Expr) -> Stmt:
+            tile = min(self.lanes, self.channels)
+            return in_tiles(self.channels, tile, lambda channel, width: self._tile(image, row, channel, width))
 
         return self.fused.around(
-            loop(
-                "image",
-                self.batch,
-                lambda image: loop(
-                    "row",
-                    self.rows.out,
-                    lambda row: in_tiles(
-                        self.channels,
-                        min(self.registers.lanes, self.channels),
-                        lambda channel, width: line(image, row, channel, width),
-                    ),
-                ),
-            )
+            loop("image", self.batch, lambda image: loop("row", self.rows.out, lambda row: rows(image, row)))
         )
 
-    def _weights(self, channel: Expr, width: int) -> tuple[dict[tuple[int, int], list[Expr]], list[Stmt]]:
-        """Names of the weights of each tap, and the statements that load them."""
-        sums = Sums(0, width, self.registers.lanes)
-        names: dict[tuple[int, int], list[Expr]] = {}
-        statements = []
-        for down in range(self.rows.kernel):
-            for across in range(self.wide.kernel):
-                bound = [bind("weight", value) for value in self._tap_weights(sums, channel, down, across)]
-                names[down, across] = [name for name, _ in bound]
-                statements += [statement for _, statement in bound]
-        return names, statements
+    def _tile(self, image: Expr, row: Expr, channel: Expr, width: int) -> Stmt:
+        """A row of the output, in the channels of a tile."""
+        weights: Weights = {}
+        statements: list[Stmt] = []
+        if self.kept:
+            for down in range(self.rows.kernel):
+                for across in range(self.wide.kernel):
+                    weights[down, across], loads = self._load_weights(Sums(0, width, self.lanes), channel, down, across)
+                    statements += loads
 
-    def _tap_weights(self, sums: Sums, channel: Expr, down: Any, across: Any) -> list[Expr]:
+        def columns(column: Expr, span: Span) -> Stmt:
+            return self._block(_Block(image, row, channel, column, span, Sums(span.length, width, self.lanes), weights))
+
+        return sequence([*statements, in_columns(self.wide, self.columns, columns)])
+
+    def _load_weights(self, sums: Sums, channel: Expr, down: Any, across: Any) -> tuple[list[Expr], list[Stmt]]:
+        """Names for the weights of a tap, and the statements that load them."""
         vectors = zip(sums.starts, sums.vectors, strict=True)
-        return [load(self.fused.weights, [down, across, channel + start], lanes) for start, lanes in vectors]
+        bound = [bind("weight", load(self.fused.weights, [down, across, channel + start], lanes)) for start, lanes in vectors]
+        return [name for name, _ in bound], [statement for _, statement in bound]
 
-    def _block(
-        self,
-        image: Expr,
-        row: Expr,
-        channel: Expr,
-        width: int,
-        column: Expr,
-        span: Span,
-        weights: dict[tuple[int, int], list[Expr]],
-    ) -> Stmt:
-        sums = Sums(span.length, width, self.registers.lanes)
-        every = range(span.length)
-
-        def tap(down: Any, across: Any, columns: Sequence[int]) -> Stmt:
-            statements: list[Stmt] = []
-            named = weights.get((down, across)) if self.kept else None
-            if named is None and self.operation == "product":
-                bound = [bind("weight", value) for value in self._tap_weights(sums, channel, down, across)]
-                named, statements = [name for name, _ in bound], [statement for _, statement in bound]
-            for one in columns:
-                place = [image, self.rows.at(row, down), self.wide.at(column + one, across)]
-                values = [
-                    load(self.fused.data, [*place, channel + start], lanes)
-                    for start, lanes in zip(sums.starts, sums.vectors, strict=True)
-                ]
-                statements += sums.update(one, self._combined(values, named))
-            return sequence(statements)
+    def _block(self, block: _Block) -> Stmt:
+        """One tile, from its first values to the stored result."""
 
         def line(down: Any) -> Stmt:
-            if span.inner and not self.unrolled:
-                return loop("across", self.wide.kernel, lambda across: tap(down, across, every))
-            taps = []
-            for across in range(self.wide.kernel):
-                columns = [one for one in every if span.inner or self.wide.inside(span.start + one, across)]
-                if columns:
-                    taps.append(tap(down, across, columns))
-            return sequence(taps)
+            return guarded(self.rows, block.row, down, self._line(block, down))
 
-        if self.unrolled:
-            reduction = [guarded(self.rows, row, down, line(down)) for down in range(self.rows.kernel)]
-        else:
-            reduction = [loop("down", self.rows.kernel, lambda down: guarded(self.rows, row, down, line(down)))]
+        def place(column: int, channel: Expr) -> list[Expr]:
+            return [block.image, block.row, block.column + column, block.channel + channel]
 
-        def place(one: int, lane: Expr) -> list[Expr]:
-            return [image, row, column + one, channel + lane]
-
+        height = self.rows.kernel
+        reduction = [line(down) for down in range(height)] if self.unrolled else [loop("down", height, line)]
         first = _LOWEST if self.operation == "maximum" else 0.0
-        return sequence([*sums.begin(first), *reduction, *sums.results(self.fused, place)])
+        return sequence([*block.sums.begin(first), *reduction, *block.sums.results(self.fused, place)])
+
+    def _line(self, block: _Block, down: Any) -> Stmt:
+        """One row of the window."""
+        every, span = range(block.span.length), block.span
+        if span.inner and not self.unrolled:
+            return loop("across", self.wide.kernel, lambda across: self._tap(block, down, across, every))
+        taps = []
+        for across in range(self.wide.kernel):
+            columns = [column for column in every if span.inner or self.wide.inside(span.start + column, across)]
+            if columns:
+                taps.append(self._tap(block, down, across, columns))
+        return sequence(taps)
+
+    def _tap(self, block: _Block, down: Any, across: Any, columns: Sequence[int]) -> Stmt:
+        """One place of the window."""
+        statements: list[Stmt] = []
+        weights = block.weights[down, across] if self.kept else None
+        if weights is None and self.operation == "product":
+            weights, statements = self._load_weights(block.sums, block.channel, down, across)
+        for column in columns:
+            place = [block.image, self.rows.at(block.row, down), self.wide.at(block.column + column, across)]
+            vectors = zip(block.sums.starts, block.sums.vectors, strict=True)
+            values = [load(self.fused.data, [*place, block.channel + start], lanes) for start, lanes in vectors]
+            statements += block.sums.update(column, self._combined(values, weights))
+        return sequence(statements)
 
     def _combined(self, values: Sequence[Expr], weights: Sequence[Expr] | None) -> Callable[[int, Expr], Expr]:
         """From a vector of what a window gave so far to the same with one more tap."""

@@ -15,7 +15,7 @@ from tvm import relax, te, tirx
 
 from vlab.compiling.rewriting import Definitions, constant, operator, rewrite, shape
 from vlab.compiling.schedule import ANNOTATION, Registers
-from vlab.compiling.schedule.product import AXES, RULE, pick_tile
+from vlab.compiling.schedule.product import AXES, PANELS, RULE, pick_tile
 from vlab.compiling.schedule.registers import as_int
 
 _FEWEST_ROWS = 4
@@ -173,7 +173,7 @@ class _Product:
             inside = self.columns % width == 0
             return value if inside else tirx.if_then_else(number < self.columns, value, tirx.const(0.0, "float32"))
 
-        return te.compute((*self.matrices, self.panels, self.depth, width), element, "panels")
+        return te.compute((*self.matrices, self.panels, self.depth, width), element, PANELS)
 
 
 def _fits(call: Any) -> bool:

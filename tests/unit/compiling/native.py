@@ -43,8 +43,8 @@ TARGETS = {"vectors": AVX2, "wide": x86_64("x86-64-v3", 16, 6), "scalar": SCALAR
 def run(model: Any, inputs: Sequence[Array], target: Target, directory: Path) -> tuple[list[Array], tuple[Kernel, ...]]:
     """Outputs of an ONNX model's kernels, called in this process, and what the schedule said."""
     imported = importing.import_onnx(model.SerializeToString(), {})
-    lowered = lowering.lower(imported.module, imported.nodes, target)
-    generated = generating.generate(lowered)
+    lowered = lowering.lower(imported.module, imported.nodes, target, 1)
+    generated = generating.generate(lowered, 1)
     directory.mkdir(exist_ok=True)
     lowering.emit_object(lowered, target).write_to_file(str(directory / "kernels.o"), "o")
     (directory / "model.c").write_text(generated.source)

@@ -25,7 +25,7 @@ _MOST_SEAMS = 64
 
 
 def elementwise(function: Any, registers: Registers) -> Any:
-    """Schedule a kernel that computes each value of one output by itself.
+    """Schedule a kernel that computes each value of its outputs by itself.
 
     Raises:
         UnfitError: it does anything else.
@@ -33,18 +33,24 @@ def elementwise(function: Any, registers: Registers) -> Any:
     schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
     root = schedule.get_sblock("root", "main")
     for block in list(schedule.get_child_blocks(root))[:-1]:
-        schedule.compute_inline(block)
-    (block,) = (schedule.get(one) for one in schedule.get_child_blocks(root))
-    store, axes = block.body, [variable.var for variable in block.iter_vars]
-    spatial = all(int(variable.iter_type) == _SPATIAL for variable in block.iter_vars)
-    if not spatial or not isinstance(store, tirx.BufferStore) or not _same(store.indices, axes):
-        raise UnfitError("it does not compute each value of its output by itself")
-    extents = [as_int(variable.dom.extent) for variable in block.iter_vars]
-    body = _Chain(store, axes, extents, registers.lanes).body()
+        written = schedule.get(block).writes[0].source
+        if not any(written.same_as(parameter) for parameter in schedule.mod["main"].params):
+            schedule.compute_inline(block)
+    outputs = [schedule.get(block) for block in schedule.get_child_blocks(root)]
+    body = sequence([_each(block, registers) for block in outputs])
     kernel = tirx.PrimFunc(list(function.params), body)
     for key, value in function.attrs.items():
         kernel = kernel.with_attr(key, value)
     return kernel
+
+
+def _each(block: Any, registers: Registers) -> Stmt:
+    """The loops of one output."""
+    store, axes = block.body, [variable.var for variable in block.iter_vars]
+    spatial = all(int(variable.iter_type) == _SPATIAL for variable in block.iter_vars)
+    if not spatial or not isinstance(store, tirx.BufferStore) or not (_same(store.indices, axes) or not store.indices):
+        raise UnfitError("it does not compute each value of its output by itself")
+    return _Chain(store, axes, [as_int(variable.dom.extent) for variable in block.iter_vars], registers.lanes).body()
 
 
 class _Chain:

@@ -18,6 +18,10 @@ AXES = "product_axes"
 matrix is the same for all."""
 
 
+PANELS = "panels"
+"""Name of the block that copies a variable right matrix."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A block of the result whose sums are kept in registers."""
@@ -80,11 +84,14 @@ class _Product:
         schedule = self.schedule
         blocks = self._blocks()
         place = next(index for index, block in enumerate(blocks) if AXES in schedule.get(block).annotations)
-        sums, packing = blocks[place], blocks[:place]
+        sums, packing = blocks[place], [block for block in blocks[:place] if schedule.get(block).name_hint == PANELS]
+        for block in blocks[:place]:
+            if schedule.get(block).name_hint != PANELS:
+                schedule.compute_inline(block)
         axes = str(schedule.get(sums).annotations[AXES])
         shape = self._shape(sums)
         height, columns = shape[-2:]
-        tail, rest = self._fold_epilogue(place)
+        tail, rest = self._fold_epilogue(sums)
 
         loops: dict[str, list[Any]] = {axis: [] for axis in "brmn"}
         for loop, axis in zip(schedule.get_loops(tail), axes, strict=True):
@@ -118,22 +125,26 @@ class _Product:
         lanes = self.registers.lanes
         return next(lanes >> shift for shift in range(lanes.bit_length()) if columns % (lanes >> shift) == 0)
 
-    def _fold_epilogue(self, place: int) -> tuple[Any, list[Any]]:
-        """Inline what follows the sums and keeps the result's shape into its last block.
+    def _fold_epilogue(self, sums: Any) -> tuple[Any, list[Any]]:
+        """Inline what follows the sums into the last block of the result's shape.
 
         Returns:
-            That block, and those after it.
+            That block, and those after it, which widen the result.
         """
         schedule = self.schedule
-        result, *following = self._blocks()[place + 1 :]
+        result, *following = self._after(sums)
         shape = self._shape(result)
-        same = 0
-        while same < len(following) and self._shape(following[same]) == shape:
-            same += 1
-        for block in [result, *following[:same]][:-1]:
+        last = max((place for place, block in enumerate(following, 1) if self._shape(block) == shape), default=0)
+        for block in [result, *following][:last]:
             schedule.compute_inline(block)
-        tail, *rest = self._blocks()[place + 1 :]
+        tail, *rest = self._after(sums)
         return tail, rest
+
+    def _after(self, sums: Any) -> list[Any]:
+        """The blocks after the sums, in order."""
+        blocks, name = self._blocks(), self.schedule.get(sums).name_hint
+        place = next(index for index, block in enumerate(blocks) if self.schedule.get(block).name_hint == name)
+        return blocks[place + 1 :]
 
     def _vectorise(self, block: Any) -> None:
         """What widens the result runs on its own."""

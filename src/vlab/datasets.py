@@ -117,11 +117,12 @@ def write_rows(columns: Sequence[Array], path: Path) -> None:
     """Write tensors, each [N, ...], as the harness reads them: little-endian, those of a sample one after the other."""
     with path.open("wb") as stream:
         for start in range(0, len(columns[0]), _CHUNK):
+            pieces = (rows[start : start + _CHUNK] for rows in columns)
             parts = [
-                np.ascontiguousarray(rows[start : start + _CHUNK], dtype=rows.dtype.newbyteorder("<")).view(np.uint8)
-                for rows in columns
+                np.ascontiguousarray(piece.reshape(len(piece), -1), dtype=piece.dtype.newbyteorder("<")).view(np.uint8)
+                for piece in pieces
             ]
-            stream.write(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).tobytes())
+            stream.write(np.concatenate(parts, axis=1).tobytes())
 
 
 def read_rows(path: Path, specs: Sequence[TensorSpec], count: int) -> list[Array]:

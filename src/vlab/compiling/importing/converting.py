@@ -13,7 +13,7 @@ from vlab.compiling.importing.rewriting import Refused, Rewritten
 from vlab.compiling.lineage import Origins
 from vlab.errors import ModelError
 
-_CONTRIBUTED = {"Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization"}
+_CONTRIBUTED = {"Attention", "EmbedLayerNormalization"}
 """Operators that TVM knows in the form of the domain com.microsoft."""
 _NOT_TENSORS = {"Optional", "OptionalGetElement", "OptionalHasElement", "SequenceLength", "SequenceEmpty", "If"}
 

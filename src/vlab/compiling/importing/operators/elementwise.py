@@ -63,9 +63,3 @@ def _mod(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
         return te.compute(shape, lambda *at: operation(wide(*at), by(*at)), name="remainder")
 
     return builder.emit_te(remainder, *inputs)
-
-
-@converts("Copy", domain="vlab")
-def _copy(builder: Any, inputs: list[Any], _attributes: dict[str, Any]) -> Any:
-    """The same values at a place of their own, for an output that nothing computes."""
-    return builder.emit_te(topi.identity, inputs[0])

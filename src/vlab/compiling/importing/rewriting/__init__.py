@@ -13,6 +13,8 @@ import onnx
 
 from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules register their rules
     arithmetic,
+    contributed,
+    convolving,
     indexing,
     normalizing,
     pooling,
@@ -21,8 +23,6 @@ from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules registe
     shapes,
     spectral,
 )
-from vlab.compiling.importing.rewriting.graph import Graph
-from vlab.compiling.importing.rewriting.node import Node
 from vlab.compiling.importing.rewriting.rewriter import Refused, Rewriter
 from vlab.compiling.importing.rewriting.scope import Scope
 
@@ -66,9 +66,7 @@ def rewrite(model: onnx.ModelProto, known: Callable[[str, str], bool]) -> Rewrit
     scope = Scope(names, opsets)
     rewriter.walk(model.graph.node, scope, top=True)
 
-    given = {names[about.name] for about in inputs}
-    results = [_own(built, scope.names[output.name], given) for output in model.graph.output]
-    outputs = [onnx.ValueInfoProto(name=result) for result in results]
+    outputs = [onnx.ValueInfoProto(name=scope.names[output.name]) for output in model.graph.output]
     graph = onnx.GraphProto(name=model.graph.name, input=inputs, output=outputs)
     graph.node.extend(_used(built.nodes, [output.name for output in outputs]))
     needed = {name for node in graph.node for name in node.input} | {output.name for output in outputs}
@@ -87,17 +85,3 @@ def _used(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.
             needed.update(node.input)
             kept.append(node)
     return kept[::-1]
-
-
-def _own(graph: Graph, output: str, inputs: set[str]) -> str:
-    """The output, or a copy of it where it is no more than an input in another shape."""
-    producers = {name: node for node in graph.nodes for name in node.output}
-    source = output
-    while source in producers and producers[source].op_type == "Reshape":
-        source = producers[source].input[0]
-    if source not in inputs:
-        return output
-    graph.origin = "outputs"
-    (copy,) = graph.place(Node.made("Copy", "vlab", 1, [output], {}, 1))
-    graph.types[copy] = graph.types[output]
-    return copy

@@ -13,9 +13,18 @@ def _layer_normalization(node: Node, emit: Emitter) -> list[str] | None:
     return emit.function(node) if node.wants(1) or node.wants(2) else None
 
 
-@rewrites("RMSNormalization", "MeanVarianceNormalization", "DynamicQuantizeLinear")
+@rewrites("RMSNormalization")
 def _by_definition(node: Node, emit: Emitter) -> list[str]:
     return emit.function(node)
+
+
+@rewrites("MeanVarianceNormalization")
+def _mean_variance(node: Node, emit: Emitter) -> str:
+    """With the mean of squared deviations, where ONNX's definition subtracts squares, which may leave less than nothing."""
+    x, axes = node.input(0), node.get("axes", [0, 2, 3])
+    deviation = emit("Sub", x, emit("ReduceMean", x, axes))
+    spread = emit("Sqrt", emit("ReduceMean", emit("Mul", deviation, deviation), axes))
+    return emit("Div", deviation, emit("Add", spread, emit.like(1e-9, spread)))
 
 
 @rewrites("BatchNormalization")
@@ -98,3 +107,20 @@ def _det(node: Node, emit: Emitter) -> str:
         return total
 
     return expanded(0, tuple(range(size)))
+
+
+@rewrites("DynamicQuantizeLinear")
+def _dynamic_quantize(node: Node, emit: Emitter) -> list[str]:
+    """ONNX's definition, with scale 1 for zeros alone, where the definition divides by zero."""
+    x = node.input(0)
+    zero, most = np.float32(0), np.float32(255)
+    highest = emit("Max", emit("ReduceMax", x, keepdims=0), np.asarray(zero))
+    lowest = emit("Min", emit("ReduceMin", x, keepdims=0), np.asarray(zero))
+    spread = emit("Sub", highest, lowest)
+    flat = emit("Equal", spread, np.asarray(zero))
+    scale = emit("Where", flat, np.asarray(np.float32(1)), emit("Div", spread, np.asarray(most)))
+    start = emit("Round", emit("Neg", emit("Div", lowest, scale)))
+    point = emit("Clip", start, np.asarray(zero), np.asarray(most))
+    shifted = emit("Add", emit("Round", emit("Div", x, scale)), point)
+    y = emit("Cast", emit("Clip", shifted, np.asarray(zero), np.asarray(most)), to=TensorProto.UINT8)
+    return [y, scale, emit("Cast", point, to=TensorProto.UINT8)]

@@ -141,3 +141,9 @@ def _max_unpool(node: Node, emit: Emitter) -> str:
         )
     filled = emit("ScatterElements", zeros, flat, emit("Reshape", x, [-1]), axis=0)
     return emit("Reshape", filled, wanted)
+
+
+@rewrites("RoiAlign")
+def _roi_align(node: Node, emit: Emitter) -> None:  # noqa: ARG001
+    if node.get("mode", "avg") != "avg":
+        raise FormError("its mode is max, which runtimes compute differently; use avg")

@@ -71,7 +71,8 @@ class Rewriter:
         given = {attribute.name: attribute for attribute in [*defaults, *function.attribute_proto, *node.protos()]}
         names = {name: node.input(place) for place, name in enumerate(function.input)}
         opsets = {"" if one.domain == "ai.onnx" else one.domain: one.version for one in function.opset_import}
-        scope = Scope(names, opsets or {"": node.version}, given)
+        newest = onnx.defs.onnx_opset_version()  # for functions of operators of other domains, which do not say
+        scope = Scope(names, {"": newest if node.domain else node.version, **opsets}, given)
         self.walk(function.node, scope)
         return [scope.names.get(name, "") for name in function.output[: len(node.wanted)]]
 

@@ -17,7 +17,7 @@ def _size(node: Node, emit: Emitter) -> str:
     return emit.graph.constant(np.asarray(np.prod(emit.graph.shape(node.input(0)), dtype=np.int64)))
 
 
-@rewrites("Identity")
+@rewrites("Identity", "Optional", "OptionalGetElement")
 def _identity(node: Node, emit: Emitter) -> str:  # noqa: ARG001
     return node.input(0)
 

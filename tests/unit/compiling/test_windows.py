@@ -91,6 +91,38 @@ def model_of(convolutions: list[dict[str, Any]], poolings: list[dict[str, Any]])
     return onnx_model(nodes, inputs, outputs, {name: value.astype(np.float32) for name, value in weights.items()})
 
 
+def model_of_surroundings() -> Any:
+    """Convolutions whose result meets their own data, another branch, a larger tensor, or is used twice."""
+    random = np.random.default_rng(4)
+    weights = {name: random.standard_normal((12, 12, 3, 3)).astype(np.float32) for name in ("w0", "w1", "w2", "w3")}
+    shape = [1, 12, 7, 7]
+    conv = {"pads": (1, 1, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], **conv),
+        helper.make_node("Add", ["c0", "x"], ["own"]),
+        helper.make_node("Conv", ["x", "w1"], ["c1"], **conv),
+        helper.make_node("Abs", ["branch"], ["positive"]),
+        helper.make_node("Sqrt", ["positive"], ["root"]),
+        helper.make_node("Mul", ["root", "c1"], ["other"]),
+        helper.make_node("Conv", ["x", "w2"], ["c2"], **conv),
+        helper.make_node("Add", ["c2", "large"], ["larger"]),
+        helper.make_node("Conv", ["x", "w3"], ["c3"], **conv),
+        helper.make_node("Sigmoid", ["c3"], ["gate"]),
+        helper.make_node("Mul", ["c3", "gate"], ["swish"]),
+        helper.make_node("Add", ["c3", "row"], ["along_rows"]),
+    ]
+    inputs = [tensor("x", shape), tensor("branch", shape), tensor("large", [3, *shape[1:]]), tensor("row", [1, 1, 1, 7])]
+    outputs = [tensor(name, shape) for name in ("own", "other", "swish", "along_rows")] + [tensor("larger", [3, *shape[1:]])]
+    return onnx_model(nodes, inputs, outputs, weights)
+
+
+def test_what_surrounds_a_convolution_does_not_change_it(save: Save, cache: Path):
+    """Whatever is fused with a convolution, the numbers are ONNX Runtime's, and what does not fit says why."""
+    compiled = compiling.compile_model(save(model_of_surroundings()), ready("host/x86_64"), cache=cache)
+
+    assert all(kernel.scheduled or kernel.reason for kernel in compiled.manifest.kernels)
+
+
 @pytest.mark.parametrize(
     ("registers", "cases"),
     [(Registers(8, 12, 16), slice(None)), (Registers(1, 16, 32), slice(0, None, 2)), (Registers(16, 5, 8), slice(1, None, 3))],

@@ -25,6 +25,10 @@ class Fused:
     """The PrimFunc as it was."""
     attributes: dict[str, Any]
     """Annotations of the computation."""
+    data: Any
+    """What the computation reads, of as many axes as its result."""
+    weights: Any
+    """What else it reads; the data again where that is all."""
     intermediate: Any
     """Buffer the computation writes; the output itself where nothing follows."""
     output: Any
@@ -46,32 +50,35 @@ class Fused:
         """
         schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
         root = schedule.get_sblock("root", "main")
-        blocks = list(schedule.get_child_blocks(root))
-        if annotation not in schedule.get(blocks[0]).annotations:
-            raise UnfitError("something is fused before its computation")
-        for block in blocks[1:-1]:
-            schedule.compute_inline(block)
-        blocks = list(schedule.get_child_blocks(root))
-        first, last = schedule.get(blocks[0]), schedule.get(blocks[-1])
+        for block in list(schedule.get_child_blocks(root))[:-1]:
+            if annotation not in schedule.get(block).annotations:
+                schedule.compute_inline(block)
+        blocks = [schedule.get(block) for block in schedule.get_child_blocks(root)]
+        computations = [block for block in blocks if annotation in block.annotations]
+        if len(computations) != 1 or len(blocks) > 2 or annotation not in blocks[0].annotations:
+            raise UnfitError(
+                f"it has {len(computations)} computations of ours in {len(blocks)} blocks, expected one, and one block after"
+            )
+        first, last = blocks[0], blocks[-1]
         (intermediate,) = (region.source for region in first.writes)
+        operands = [region.source for region in first.reads if not region.source.same_as(intermediate)]
+        if not all(any(operand.same_as(parameter) for parameter in function.params) for operand in operands):
+            raise UnfitError("an operand of its computation is computed in the same kernel")
+        data = next(operand for operand in operands if len(operand.shape) == len(intermediate.shape))
+        weights = next((operand for operand in operands if not operand.same_as(data)), data)
         if len(blocks) == 1:
             axes = tuple(variable.var for variable in first.iter_vars[: len(intermediate.shape)])
             value = tirx.BufferLoad(intermediate, list(axes))
-            return cls(function, dict(first.annotations), intermediate, intermediate, axes, value, *function.params[:2])
+            return cls(function, dict(first.annotations), data, weights, intermediate, intermediate, axes, value)
         axes = tuple(variable.var for variable in last.iter_vars)
         store = last.body
-        if len(blocks) != 2 or not isinstance(store, tirx.BufferStore) or _shape(store.buffer) != _shape(intermediate):
+        if not isinstance(store, tirx.BufferStore) or _shape(store.buffer) != _shape(intermediate):
             raise UnfitError("what is fused after its computation is not elementwise")
-        fused = cls(function, dict(first.annotations), intermediate, store.buffer, axes, store.value, *function.params[:2])
+        fused = cls(function, dict(first.annotations), data, weights, intermediate, store.buffer, axes, store.value)
         loads = [load for load in fused._loads() if load.source.same_as(intermediate)]
         if not all(fused._whole(access) for access in [store, *loads]):
             raise UnfitError("what is fused after its computation is not elementwise")
         return fused
-
-    data: Any
-    """First and"""
-    weights: Any
-    """second buffer that the kernel is given."""
 
     def replaced(self, indices: Sequence[Any], computed: Any) -> Any:
         """The epilogue's value at a place.

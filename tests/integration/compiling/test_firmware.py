@@ -81,6 +81,7 @@ PRODUCT = Product(
     inputs=(TensorSpec(name="x", shape=(3,), dtype="float32"), TensorSpec(name="y", shape=(5,), dtype="int8")),
     outputs=(TensorSpec(name="z", shape=(3,), dtype="float32"),),
     kernels=(Kernel(name="k", scheduled=True),),
+    threads=1,
     arena_bytes=12,
     workspace_bytes=0,
     weights_bytes=4,

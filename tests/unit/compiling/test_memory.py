@@ -37,6 +37,7 @@ def product(*, arena: int, workspace: int, weights: int, dtype: str = "float32")
         inputs=(TensorSpec(name="x", shape=(1, 10), dtype=dtype),),
         outputs=(),
         kernels=(),
+        threads=1,
         arena_bytes=arena,
         workspace_bytes=workspace,
         weights_bytes=weights,

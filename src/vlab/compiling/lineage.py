@@ -4,6 +4,7 @@ TVM keeps spans through few of its passes, but nearly all keep the variable that
 `main` has a name of its own here, and after each pass what is new is compared with what went:
 
 * a variable that is used where one that went was used takes over its nodes;
+* so does one that stands for another, by what a pass itself tells (its attribute `origins`);
 * any other new one belongs to the value it is computed for, as a change of layout does;
 * what went without a successor was absorbed by the values it was computed for.
 
@@ -81,26 +82,28 @@ class Lineage:
             else:
                 before = _Graph(module["main"])
                 module = transform(module)
-                found = self._compare(before, _Graph(module["main"]))
+                found = self._compare(before, _Graph(module["main"]), getattr(transform, "origins", {}))
             module = self._rename(module, found)
         return module
 
-    def _compare(self, before: "_Graph", after: "_Graph") -> dict[Any, Nodes]:
-        """Nodes of the variables that are there after a pass."""
-        successors = {variable.name: variable for variable in after.operands if variable.name in before.by_name}
-        kept = set(successors)
-        predecessors = {variable: name for name, variable in successors.items()}
-        found = {variable: self._nodes[name] for name, variable in successors.items()}
-        for variable in reversed(after.operands):  # users come before what they use
-            if variable in found:
-                continue
-            stood = before.used_at(after.users[variable], predecessors)
-            if stood in before.by_name and stood not in kept:
-                successors[stood], predecessors[variable] = variable, stood
-                found[variable] = self._nodes[stood]
-            else:
-                found[variable] = _first(found, after.users[variable])
+    def _compare(self, before: "_Graph", after: "_Graph", origins: Mapping[str, str]) -> dict[Any, Nodes]:
+        """Nodes of the variables that are there after a pass.
 
+        Args:
+            before: the function before the pass.
+            after: the function after it.
+            origins: name of a new variable → that of the one it stands for, where the pass tells.
+        """
+        predecessors = {variable: origins.get(variable.name, variable.name) for variable in after.operands}
+        predecessors = {variable: name for variable, name in predecessors.items() if name in before.by_name}
+        kept = set(predecessors.values())
+        for variable in reversed(after.operands):  # users come before what they use
+            stood = before.used_at(after.users[variable], predecessors)
+            if variable not in predecessors and stood in before.by_name and stood not in kept:
+                predecessors[variable] = stood
+        successors = {predecessors[variable]: variable for variable in reversed(after.operands) if variable in predecessors}
+
+        found = {variable: self._nodes[name] for variable, name in predecessors.items()}
         absorbed: dict[Any, Nodes] = {}
         for variable in before.depending():
             if variable.name in successors:
@@ -111,6 +114,9 @@ class Lineage:
                     found[successors[user.name]] |= nodes
                 elif user is not None:
                     absorbed[user] = absorbed.get(user, _NONE) | nodes
+        for variable in reversed(after.operands):
+            if variable not in found:
+                found[variable] = _first(found, after.users[variable])
         return found
 
     def _read_groups(self, module: Any) -> tuple[Any, dict[Any, Nodes]]:

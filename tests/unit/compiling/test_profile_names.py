@@ -130,3 +130,35 @@ def test_outputs_that_no_kernel_computes(save: Save, compile_for: Compile):
 
     assert list(sizes) == [spec.name for spec in manifest.outputs]
     assert manifest.numerics.max_abs_err < 1e-6
+
+
+def test_integer_kernels_know_their_nodes_and_work(save: Save, compile_for: Compile):
+    """Where quantised nodes become integer kernels, each names its own operator, and its loops tell their work."""
+    random = np.random.default_rng(5)
+    weights = {"step": np.float32(0.05), "small": np.float32(0.01), "zero": np.int8(0)}
+    nodes, source = [], "x"
+    for place, channels in enumerate((4, 8)):
+        name = f"layer{place}"
+        weights[f"{name}.w"] = random.integers(-127, 127, (8, channels, 3, 3)).astype(np.int8)
+        nodes += [
+            helper.make_node("QuantizeLinear", [source, "step", "zero"], [f"{name}.q"], name=f"{name}.quantise"),
+            helper.make_node("DequantizeLinear", [f"{name}.q", "step", "zero"], [f"{name}.d"], name=f"{name}.dequantise"),
+            helper.make_node("DequantizeLinear", [f"{name}.w", "small", "zero"], [f"{name}.v"], name=f"{name}.weights"),
+            helper.make_node("Conv", [f"{name}.d", f"{name}.v"], [f"{name}.c"], name=f"{name}.conv", pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"{name}.c"], [f"{name}.r"], name=f"{name}.relu"),
+        ]
+        source = f"{name}.r"
+    nodes += [
+        helper.make_node("QuantizeLinear", [source, "step", "zero"], ["last.q"], name="last.quantise"),
+        helper.make_node("DequantizeLinear", ["last.q", "step", "zero"], ["y"], name="last.dequantise"),
+    ]
+    model = onnx_model(nodes, [tensor("x", [1, 4, 8, 8])], [tensor("y", [1, 8, 8, 8])], weights)
+    calls = calls_of(compile_for(save(model)))
+    convolutions = [call for call in calls if call.macs]
+
+    assert [8 * 8 * 8 * 4 * 9, 8 * 8 * 8 * 8 * 9] == [call.macs for call in convolutions]
+    for place, call in enumerate(convolutions):
+        assert call.kernel.startswith("integer_")
+        assert {f"layer{place}.conv", f"layer{place}.relu"} <= set(call.nodes)
+        assert f"layer{1 - place}.conv" not in call.nodes
+        assert call.weight_bytes >= 8 * (4, 8)[place] * 9

@@ -13,6 +13,7 @@ from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
+from vlab.compiling.workload import MACS
 
 
 def depthwise_kernel(
@@ -51,7 +52,7 @@ def depthwise_kernel(
                                 at = ((batch * high + row) * wide + column + pixel) * window.channels + channel
                                 codes = rescaling.apply(total, channel, lanes, arrays, dialect)
                                 builder.buffer_store(output, codes, [span(at, lanes)])
-    return kernel.get(), packed
+    return kernel.get().with_attr(MACS, window.macs // window.channels), packed
 
 
 def split_lanes(size: int, lanes: int) -> list[tuple[int, int, int]]:

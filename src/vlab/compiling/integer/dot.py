@@ -18,6 +18,7 @@ from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, vector, written, zeros
+from vlab.compiling.workload import MACS
 
 _COPY_BYTES = (16, 8, 4, 2, 1)
 
@@ -98,7 +99,7 @@ class DotKernel:
                                     pixels,
                                     (first + tile * size, size),
                                 )
-        return kernel.get()
+        return kernel.get().with_attr(MACS, window.macs)
 
     def _runs(self) -> tuple[int, int, int]:
         """Rows and columns of a window that are runs of their own, and the length of one."""

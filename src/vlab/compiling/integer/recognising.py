@@ -30,6 +30,8 @@ class ToIntegers:
         self.dialect = dialect(target)
         self.reasons: tuple[str, ...] = ()
         """For each operator that stays in float32 although it stands between codes, why."""
+        self.origins: dict[str, str] = {}
+        """Name of a new variable → that of the one it stands for."""
 
     def __call__(self, module: Any) -> Any:
         """The module with integer kernels."""
@@ -48,6 +50,12 @@ class ToIntegers:
                 result = builder.emit_output(_renamed(graph, main.body.body))
             builder.emit_func_output(result)
         self.reasons = tuple(dict.fromkeys(reasons))
+        self.origins = {
+            new.name: old.name
+            for old, renamed in graph.renamed.items()
+            for new in (renamed, graph.turned.get(renamed, (renamed,))[0])
+            if isinstance(new, relax.Var)
+        }
         return relax.transform.DeadCodeElimination()(builder.finalize())
 
     def explained(self, report: Sequence[Kernel]) -> tuple[Kernel, ...]:

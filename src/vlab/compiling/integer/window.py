@@ -1,5 +1,6 @@
 """The shape of a convolution, and the padded image it reads."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Window:
             for size, kernel, dilation, stride in zip(self.padded, self.kernel, self.dilation, self.strides, strict=True)
         )
         return high, wide
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates where every output channel is computed from all channels."""
+        return math.prod((self.batch, *self.output, *self.kernel, self.channels, self.outputs))
 
     def at(self, batch: Any, row: Any, column: Any, inner_row: Any = 0, inner_column: Any = 0) -> Any:
         """Offset in the padded image of what the window of an output takes, from one of its rows and columns on."""

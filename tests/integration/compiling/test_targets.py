@@ -120,6 +120,12 @@ def _is_usable(target: Target) -> bool:
     return (target.native or target.emulated) and tools
 
 
+def _values(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
 def _infer(compiled: Compiled, target: Target, rows: list[Array], work: Path) -> list[Array]:
     write_rows(rows, work / "in.bin")
     command = target.command(compiled.directory / compiled.manifest.executable, ["infer", "in.bin", "out.bin"])
@@ -132,7 +138,7 @@ def _infer(compiled: Compiled, target: Target, rows: list[Array], work: Path) ->
     ("name", "model"),
     [
         *itertools.product(sorted(targets.known()), sorted(MODELS)),
-        *itertools.product(("arm/aarch64-linux", "arm/cortex-m4", "riscv/rv64gcv-linux"), ("ad01_fp32",)),
+        *itertools.product(("arm/aarch64-linux", "arm/cortex-m4", "riscv/rv64gcv-linux"), ("ad01_fp32", "ad01_int8")),
         ("riscv/rv32imafc", "pretrainedResnet"),
     ],
 )
@@ -142,11 +148,12 @@ def test_every_target_computes_what_the_reference_computes(
     """Outputs for inputs that the compile's own check has not seen equal those of the reference runtime."""
     compiled, target = compiled_for(name, model), targets.load(name)
     random = np.random.default_rng(20_26)
-    rows = [random.standard_normal((3, *spec.shape)).astype(spec.dtype) for spec in compiled.manifest.inputs]
+    rows = [_values(random, (3, *spec.shape), np.dtype(spec.dtype)) for spec in compiled.manifest.inputs]
     expected = reference.load(models[model].read_bytes(), compiled.manifest.model.format, model).outputs(rows)
 
     for ours, theirs in zip(_infer(compiled, target, rows, tmp_path), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * max(1, np.abs(theirs).max()))
+        allowed = 1e-5 * max(1, np.abs(theirs).max()) if theirs.dtype.kind == "f" else 1  # of integers the last place
+        np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=1e-4, atol=allowed)
     assert target.digest() == compiled.manifest.target_sha256
 
 
@@ -169,7 +176,7 @@ def test_the_memory_report_is_that_of_the_image(compiled_for: Callable[[str, str
     assert sizes == {part: size for part, size in parts.items() if part != "padding"}
     assert ram.used_bytes == max(ends.values()) - target.firmware.ram_origin
     assert flash.used_bytes == sum(section.size_bytes for section in flash.sections) <= flash.limit_bytes
-    assert (manifest.arena_bytes, manifest.workspace_bytes) == (parts["arena"], parts["workspace"])
+    assert (manifest.arena_bytes, manifest.workspace_bytes) == (parts["arena"], parts.get("workspace", 0))
     assert manifest.weights_bytes <= parts["weights"] < manifest.weights_bytes + 64
     assert target.firmware.stack_bytes == parts["stack"]
     assert manifest.stack_used_bytes is not None

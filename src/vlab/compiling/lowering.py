@@ -20,6 +20,7 @@ from vlab.compiling.lineage import Lineage
 from vlab.compiling.opaque import plain_kernels
 from vlab.compiling.pooling import pool2d
 from vlab.compiling.products import legalise_products
+from vlab.compiling.quantising import quantize
 from vlab.compiling.recognising import recognise
 from vlab.compiling.rows import legalise_rows
 from vlab.compiling.schedule import Registers, schedule_module
@@ -151,6 +152,7 @@ def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]
         "relax.nn.conv2d": lambda builder, call: conv2d(builder, call, registers),
         "relax.nn.max_pool2d": pool2d,
         "relax.nn.avg_pool2d": pool2d,
+        "relax.quantize": quantize,
     }
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+from tvm.ir import Call
 from tvm.s_tir import Schedule
+from tvm_ffi import structural_walk
 
 from vlab.compiling.schedule.registers import Registers, as_int
 
@@ -17,6 +19,8 @@ AXES = "product_axes"
 """Annotation with one letter for each axis of the result: m for rows, n for columns, b for a batch, r for a batch whose right
 matrix is the same for all."""
 
+
+_FUNCTIONS = {f"tirx.{name}" for name in ("exp", "erf", "tanh", "sigmoid", "log", "pow")}
 
 PANELS = "panels"
 """Name of the block that copies a variable right matrix."""
@@ -91,7 +95,8 @@ class _Product:
         axes = str(schedule.get(sums).annotations[AXES])
         shape = self._shape(sums)
         height, columns = shape[-2:]
-        tail, rest = self._fold_epilogue(sums)
+        staged = self._stages(sums, axes)
+        tail, rest = self._fold_epilogue(sums, keep=staged)
 
         loops: dict[str, list[Any]] = {axis: [] for axis in "brmn"}
         for loop, axis in zip(schedule.get_loops(tail), axes, strict=True):
@@ -99,11 +104,15 @@ class _Product:
         row_outer, row_inner = schedule.split(loops["m"][0], [None, height])
         column_outer, *column_inner = self._split_columns(loops["n"][0], columns)
         schedule.reorder(*loops["b"], column_outer, *loops["r"], row_outer, row_inner, *column_inner)
+        if staged:
+            self._stage(self._after(sums)[0], row_outer, axes, columns)
+            self._unroll(column_inner[-1])
+        else:
+            self._unroll(row_inner, *column_inner)
         schedule.compute_at(sums, row_outer, preserve_unit_loops=True)
         schedule.set_scope(sums, 0, "local")
         for block in packing:
             self._pack(block, column_outer)
-        self._unroll(row_inner, *column_inner)
 
         lane_rows, lane_columns, reduction = schedule.get_loops(sums)[-3:]
         vector, lane = schedule.split(lane_columns, [None, self._width(columns)])
@@ -125,20 +134,50 @@ class _Product:
         lanes = self.registers.lanes
         return next(lanes >> shift for shift in range(lanes.bit_length()) if columns % (lanes >> shift) == 0)
 
-    def _fold_epilogue(self, sums: Any) -> tuple[Any, list[Any]]:
-        """Inline what follows the sums into the last block of the result's shape.
+    def _fold_epilogue(self, sums: Any, *, keep: bool) -> tuple[Any, list[Any]]:
+        """Inline what follows the sums into the last block of the result's shape; the sums' own result stays if it is kept.
 
         Returns:
             That block, and those after it, which widen the result.
         """
         schedule = self.schedule
         result, *following = self._after(sums)
-        shape = self._shape(result)
-        last = max((place for place, block in enumerate(following, 1) if self._shape(block) == shape), default=0)
-        for block in [result, *following][:last]:
+        for block in [result, *following][keep : self._same(sums)]:
             schedule.compute_inline(block)
-        tail, *rest = self._after(sums)
+        tail, *rest = self._after(sums)[keep:]
         return tail, rest
+
+    def _same(self, sums: Any) -> int:
+        """Number of blocks after the sums up to the last one of the result's shape, that one left out."""
+        shapes = [self._shape(block) for block in self._after(sums)]
+        return max(place for place, shape in enumerate(shapes) if shape == shapes[0])
+
+    def _stages(self, sums: Any, axes: str) -> bool:
+        """Whether a function of many instructions follows the sums; not where tiles reach beyond the result."""
+        following = self._after(sums)[: self._same(sums) + 1]
+        return self._whole_tiles(sums, axes) and any(self._calls(block) for block in following)
+
+    def _whole_tiles(self, sums: Any, axes: str) -> bool:
+        """Whether no tile reaches beyond the result."""
+        panels, blocks, height, columns = self._shape(sums)[-4:]
+        shape = self._shape(self._after(sums)[0])
+        return shape[axes.index("m")] == blocks * height and shape[axes.index("n")] == panels * columns
+
+    def _calls(self, block: Any) -> bool:
+        """Whether a block computes a function of many instructions."""
+        names: list[str] = []
+        structural_walk(self.schedule.get(block).body, (Call, lambda call: names.append(str(getattr(call.op, "name", "")))))
+        return not _FUNCTIONS.isdisjoint(names)
+
+    def _stage(self, result: Any, loop: Any, axes: str, columns: int) -> None:
+        """Sums leave their registers for memory before a function of many instructions, whose constants then stay in some."""
+        schedule = self.schedule
+        schedule.compute_at(result, loop, preserve_unit_loops=True)
+        schedule.set_scope(result, 0, "local")
+        loops = schedule.get_loops(result)[-len(axes) :]
+        vector, lane = schedule.split(loops[axes.index("n")], [None, self._width(columns)])
+        schedule.reorder(loops[axes.index("m")], vector, lane)
+        self._unroll(loops[axes.index("m")], vector, lane)
 
     def _after(self, sums: Any) -> list[Any]:
         """The blocks after the sums, in order."""

@@ -167,6 +167,21 @@ def test_a_quantised_output_keeps_its_top1() -> None:
     assert compare([near], [theirs], reference="r", outputs=[quantised(2000)]).deviations[0].same_top1
 
 
+def test_a_quantised_output_may_move_as_the_reference_itself_does() -> None:
+    """Each layer of a deep quantised model rounds; twice the steps that the reference takes by itself are allowed, up to 8."""
+    theirs = np.zeros((1, 100), np.int8)
+
+    def agrees(steps: int, *moves: int) -> bool:
+        moved = [[theirs + np.int8(move)] for move in moves]
+        ours = theirs + np.int8(steps)
+        one = compare([ours], [theirs], reference="r", outputs=[quantised(100)], moved=moved).deviations[0]
+        return one.within == 1 and one.unsettled == 0
+
+    assert [True, False] == [agrees(1), agrees(2)]
+    assert [True, False] == [agrees(2, 1), agrees(3, 1)]
+    assert [True, False] == [agrees(8, 1, 5), agrees(9, 7, 7)]
+
+
 def test_small_whole_numbers_that_are_not_quantised_are_equal() -> None:
     """A class number in an int8 is not a quantised value."""
     theirs = np.array([[3, 4]], np.int8)

@@ -97,7 +97,12 @@ def agreed(answers: Answers, product: Product) -> Numerics:
                 "random or chaotic operators in the model"
             )
     told_cases = (
-        CheckCase(name=case.name, inputs=case.inputs, max_abs_err=one.numerics.max_abs_err, tolerance=one.numerics.tolerance)
+        CheckCase(
+            name=case.name,
+            inputs=case.inputs,
+            max_abs_err=one.numerics.max_abs_err,
+            tolerance=(one if one.agrees else everything).numerics.tolerance,
+        )
         for case, one in zip(product.cases, by_case, strict=True)
     )
     return figures.model_copy(update={"cases": tuple(told_cases)})

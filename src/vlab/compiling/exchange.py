@@ -19,7 +19,7 @@ PROBE = "probe.bin"
 REFERENCE = "reference.bin"
 """Outputs of the reference runtime for the probe, likewise."""
 MOVED = "moved-{}.bin"
-"""The same for inputs that were rounded; once for each seed."""
+"""The same for inputs that were rounded, once for each seed, and of the runtime's own other way of computing."""
 
 LOG = "worker.log"
 """What the worker and the libraries in it printed, with the stack traces that nobody is shown."""

@@ -102,6 +102,9 @@ def _compile(order: Order, directory: Path) -> Product:
     for seed in _ROUNDING_SEEDS:
         if rounded := probing.rounded(rows, seed):
             write_rows(_answers(loaded, rounded), directory / exchange.MOVED.format(seed))
+    if outline.quantisation and format_ is ModelFormat.onnx:
+        fused = reference.load(content, format_, order.model.name, fused=True)
+        write_rows(_answers(fused, rows), directory / exchange.MOVED.format("fused"))
 
     from tvm.target.codegen import llvm_version_major
 

@@ -31,6 +31,7 @@ def product(*outputs: TensorSpec, cases: dict[str, int] | None = None) -> Produc
         arena_bytes=0,
         workspace_bytes=0,
         weights_bytes=0,
+        threads=1,
     )
 
 

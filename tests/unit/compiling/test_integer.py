@@ -1,18 +1,25 @@
 """Quantised models natively, against LiteRT's reference kernels and ONNX Runtime: codes equal or one apart."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
+from onnx import helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from tests.boards import ready
+from tests.unit.compiling.conftest import onnx_model, tensor
 from vlab import processes, reference
 from vlab.compiling import compile_model
 from vlab.compiling.building import Compiled
 from vlab.datasets import read_rows, write_rows
 from vlab.records import ModelFormat
 from vlab.targets import Target
+
+Compile = Callable[..., Compiled]
 
 MODELS = Path(__file__).parents[3].parent / "shared" / "models"
 HOST = "host/x86_64"
@@ -49,3 +56,76 @@ def test_a_tiny_int8_model_equals_litert(name: str, tmp_path: Path):
     assert np.array_equal(expected.reshape(INPUTS, -1).argmax(axis=1), got.reshape(INPUTS, -1).argmax(axis=1))
     assert compiled.manifest.weights_bytes <= 1.1 * QUANTISED_BYTES[name]
     assert all(kernel.name.startswith(("integer_", "fused_integer_", "reshape")) for kernel in compiled.manifest.kernels)
+
+
+def separable(random: np.random.Generator) -> onnx.ModelProto:
+    """Convolution, depthwise and pointwise convolution, a residual, poolings, sigmoid and a dense layer, over 3 by 12 by 12."""
+
+    def weights(*shape: int) -> npt.NDArray[np.float32]:
+        return (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"]),
+        helper.make_node("Conv", ["r0", "w1", "b0"], ["c1"], pads=[1, 1, 1, 1], group=16),
+        helper.make_node("Conv", ["c1", "w2", "b0"], ["c2"]),
+        helper.make_node("Add", ["r0", "c2"], ["sum"]),
+        helper.make_node("MaxPool", ["sum"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Sigmoid", ["pooled"], ["gate"]),
+        helper.make_node("Mul", ["pooled", "gate"], ["gated"]),
+        helper.make_node("GlobalAveragePool", ["gated"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w3", "b3"], ["y"], transB=1),
+    ]
+    arrays = {
+        "w0": weights(16, 3, 3, 3),
+        "b0": weights(16),
+        "w1": weights(16, 1, 3, 3),
+        "w2": weights(16, 16, 1, 1),
+        "w3": weights(10, 16),
+        "b3": weights(10),
+    }
+    return onnx_model(nodes, [tensor("x", [1, 3, 12, 12])], [tensor("y", [1, 10])], arrays)
+
+
+class Rows(CalibrationDataReader):
+    """Samples that a quantiser calibrates with."""
+
+    def __init__(self, rows: npt.NDArray[np.float32]) -> None:
+        self.rows = iter(rows)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        """The next sample; None after the last."""
+        row = next(self.rows, None)
+        return None if row is None else {"x": row}
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(
+    ("form", "activations"),
+    [(QuantFormat.QDQ, QuantType.QInt8), (QuantFormat.QDQ, QuantType.QUInt8), (QuantFormat.QOperator, QuantType.QUInt8)],
+)
+def test_a_quantised_onnx_model_runs_as_integers(
+    form: QuantFormat, activations: QuantType, per_channel: bool, compile_for: Compile, tmp_path: Path
+):
+    """Written as QDQ or with QLinear operators: it agrees with ONNX Runtime, and nothing between codes is float."""
+    random = np.random.default_rng(5)
+    onnx.save(separable(random), tmp_path / "float.onnx")
+    rows = random.standard_normal((16, 1, 3, 12, 12)).astype(np.float32)
+    path = tmp_path / "int8.onnx"
+    quantize_static(
+        tmp_path / "float.onnx",
+        path,
+        Rows(rows),
+        quant_format=form,
+        per_channel=per_channel,
+        activation_type=activations,
+        weight_type=QuantType.QInt8,
+    )
+
+    compiled = compile_for(path)
+    between = [kernel.name for kernel in compiled.manifest.kernels if not kernel.name.startswith(("integer", "fused_integer"))]
+
+    assert all("conv" not in name and "matmul" not in name for name in between), between
+    assert [] == [kernel.reason for kernel in compiled.manifest.kernels if "in float32" in kernel.reason]
+    assert compiled.manifest.weights_bytes < 3000

@@ -9,9 +9,7 @@ _RANDOM = "give the random numbers as an input"
 
 _ADVICE = {
     **dict.fromkeys(("NonZero", "Unique", "NonMaxSuppression"), _ENDS_BEFORE),
-    **dict.fromkeys(
-        ("ConvInteger", "QLinearConv", "QLinearMatMul", "com.microsoft.QGemm", "com.microsoft.QLinearAdd"), _INTEGER
-    ),
+    "ConvInteger": _INTEGER,
     **dict.fromkeys(("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer"), _TEXT),
     **dict.fromkeys(("ai.onnx.ml.LabelEncoder", "ai.onnx.ml.CategoryMapper"), _TEXT),
     **dict.fromkeys(

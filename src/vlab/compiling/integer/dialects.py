@@ -29,6 +29,8 @@ def dialect(target: Target) -> "Dialect":
         return Neon()
     if emit.mtriple.startswith("thumbv7em"):
         return Dsp()
+    if emit.mtriple.startswith("riscv64") and "+v" in emit.mattr:
+        return Rvv()
     if emit.mtriple.startswith("x86_64"):
         return Avx2() if target.lanes >= 8 else Dialect()
     return Dialect()
@@ -46,6 +48,8 @@ class Dialect:
     """int32 values of a partial sum."""
     vector: int = 1
     """int8 values that elementwise and depthwise kernels take at a time."""
+    widths: tuple[int, ...] = ()
+    """Channels side by side, the most first, where convolutions multiply vectors of weights by single bytes of data."""
 
     def chain(self, weights: npt.NDArray[np.int8]) -> int:
         """How many of the largest chunks one step may take for these weights [row, byte] without an overflow; 0: none."""
@@ -155,6 +159,19 @@ class Avx2(Dialect):
     def finish(self, totals: Sequence[Any]) -> list[tuple[Any, int]]:
         """By pairwise additions, or one by one."""
         return [(_reduced(total, self.lanes), 1) for total in totals]
+
+
+@dataclass(frozen=True)
+class Rvv(Dialect):
+    """RISC-V vectors of 128 bits or more: VWMACC by a scalar, with int32 sums in groups of eight registers."""
+
+    pixels: int = 3
+    vector: int = 32
+    widths: tuple[int, ...] = (64, 32, 16, 8)
+
+    def taps(self, weights: npt.NDArray[np.int8]) -> int:
+        """As far as int16 holds the products."""
+        return longest_run(weights)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm import relax
 
-from vlab.compiling.integer import pointwise
+from vlab.compiling.integer import reducing
 from vlab.compiling.integer.constants import QuantisedConstant, constant
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.rescaling import Codes
@@ -70,17 +70,14 @@ class Graph:
         if dtype != "uint8":
             raise NoKernelError(f"activations are {dtype}; expected int8 or uint8")
         if original not in self.codes:
-            shape = shape_of(original)
-            kernel = pointwise.flip_kernel(int(np.prod(shape)), "uint8")
-            self.codes[original] = self.call("from_uint8", kernel, [renamed], shape)
+            self.codes[original] = self.compute("from_uint8", lambda x: reducing.flipped(x, "int8"), renamed)
         return self.codes[original]
 
     def define(self, original: Any, codes: Any) -> None:
         """Bind an original variable of codes to int8 codes of the new function."""
         if dtype_of(original) == "uint8":
             self.codes[original] = codes
-            shape = shape_of(original)
-            codes = self.call("to_uint8", pointwise.flip_kernel(int(np.prod(shape)), "int8"), [codes], shape, "uint8")
+            codes = self.compute("to_uint8", lambda x: reducing.flipped(x, "uint8"), codes)
         self.renamed[original] = codes
 
     def turn(self, variable: Any, axes: Sequence[int]) -> Any:

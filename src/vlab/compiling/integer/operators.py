@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tvm import relax
 
 from vlab.compiling.integer import pointwise, reducing
+from vlab.compiling.integer.broadcast import BroadcastKernel
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
 from vlab.compiling.integer.depthwise import depthwise_kernel
 from vlab.compiling.integer.dot import DotKernel
@@ -55,7 +56,7 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
     rescaling = _rescaling(graph, data, rows, packed, bias, output, _double_product, twice=True)
     shape = (batch, *window.output, outputs)
     if groups == 1:
-        kernel = DotKernel(window, packed, data.meaning.zero_point, rescaling, graph.dialect)
+        kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
         result = graph.call("conv2d", kernel.build(), [codes, kernel.packed, *rescaling.arrays], shape)
     elif groups == channels == outputs:
         function, read = depthwise_kernel(window, packed[:, :, :, 0], data.meaning.zero_point, rescaling, graph.dialect)
@@ -79,8 +80,16 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
     per_tensor = bool((rows.scales == rows.scales.flat[0]).all())
     product = _float_product if per_tensor else _double_product
     rescaling = _rescaling(graph, data, rows, packed, bias, output, product, twice=False)
-    kernel = DotKernel(window, packed, data.meaning.zero_point, rescaling, graph.dialect)
+    kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
     return graph.call("dense", kernel.build(), [data.codes, kernel.packed, *rescaling.arrays], (*shape[:-1], window.outputs))
+
+
+def _product(
+    graph: Graph, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling
+) -> DotKernel | BroadcastKernel:
+    """The form of the kernel that suits the CPU."""
+    kind = BroadcastKernel if graph.dialect.widths else DotKernel
+    return kind(window, weights, zero_point, rescaling, graph.dialect)
 
 
 def _weights(rows: QuantisedConstant) -> npt.NDArray[np.int8]:
@@ -245,10 +254,8 @@ def rescaled(graph: Graph, data: Real, output: Codes) -> Any:
     if data.meaning == output:
         return data.codes
     source, order = graph.turned.get(data.codes, (data.codes, None))
-    shape = shape_of(source)
     scale = data.meaning.scale / output.scale
-    kernel = pointwise.rescale_kernel(int(np.prod(shape)), data.meaning, output, scale, graph.dialect)
-    result = graph.call("rescale", kernel, [source], shape)
+    result = graph.compute("rescale", lambda x: reducing.rescaled(x, data.meaning, output, scale), source)
     return graph.turn(result, order) if order else result
 
 

@@ -24,17 +24,6 @@ _Formula = Callable[[Sequence[Any], int], Any]
 """From int32 vectors of one or two inputs, and their lanes, to int32 codes that are still to be clamped."""
 
 
-def rescale_kernel(size: int, data: Codes, output: Codes, scale: float, dialect: Dialect) -> Any:
-    """Requantize (quantize.cc), or an activation of its own (activations.cc, QuantizedReluX): `x * scale`, clamped."""
-    multiplier = quantize_multiplier(scale)
-    check_sum(255 << _left(multiplier))
-
-    def formula(values: Sequence[Any], lanes: int) -> Any:
-        return _multiplied(_offset(values[0], data, lanes), multiplier, lanes, dialect)
-
-    return _kernel(size, 1, formula, output, dialect)
-
-
 def add_kernel(size: int, left: Codes, right: Codes, output: Codes, sign: int, dialect: Dialect) -> Any:
     """Add (add.cc, integer_ops/add.h), or Sub (sub.cc) with sign -1."""
     twice = 2 * max(left.scale, right.scale)
@@ -71,17 +60,6 @@ def table_kernel(size: int) -> Any:
         output = builder.arg("output", builder.buffer((size,), "int8"))
         with loop(size) as at:
             builder.buffer_store(output, table[builder.cast(data[at], "int32") + 128], [at])
-    return kernel.get()
-
-
-def flip_kernel(size: int, source: str) -> Any:
-    """Codes of uint8 as those of int8, 128 below, or back."""
-    target, step = ("int8", -128) if source == "uint8" else ("uint8", 128)
-    with written() as kernel:
-        data = builder.arg("data", builder.buffer((size,), source))
-        output = builder.arg("output", builder.buffer((size,), target))
-        with loop(size) as at:
-            builder.buffer_store(output, builder.cast(builder.cast(data[at], "int32") + step, target), [at])
     return kernel.get()
 
 

@@ -1,4 +1,4 @@
-"""Poolings, means and softmax over int8 codes, as computations for the schedule; each as LiteRT's reference kernel has it."""
+"""Rescaling, poolings, means and softmax over int8 codes, for the schedule; each as LiteRT's reference kernel has it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +24,28 @@ _LARGEST_SCALING = 2**30 - 1
 """PreprocessSoftmaxScaling (quantization_util.cc), max_real_multiplier."""
 _MOST_EXPONENTIALS = 2 ** (31 - 19)
 """Exponentials of 1, each 2**19 with 12 integer bits, whose sum stays in an int32."""
+
+
+def flipped(data: Any, dtype: str) -> Any:
+    """Codes of uint8 as those of int8, 128 below, or back."""
+    step = tirx.const(-128 if dtype == "int8" else 128, "int32")
+    return te.compute(data.shape, lambda *at: (data(*at).astype("int32") + step).astype(dtype), name="flipped")
+
+
+def rescaled(data: Any, source: Codes, output: Codes, scale: float) -> Any:
+    """Requantize (quantize.cc), or an activation of its own (activations.cc, QuantizedReluX): `x * scale`, clamped.
+
+    Raises:
+        OverflowingError: the product passes an int32.
+    """
+    multiplier = quantize_multiplier(scale)
+    check_sum(255 << max(0, multiplier.shift))
+
+    def code(*at: Any) -> Any:
+        value = _multiplied(data(*at).astype("int32") - source.zero_point, multiplier) + output.zero_point
+        return clamp(value, output.low, output.high).astype("int8")
+
+    return te.compute(data.shape, code, name="rescaled")
 
 
 def average_pool(data: Any, kernel: Sequence[int], strides: Sequence[int], padding: Sequence[int], output: Codes) -> Any:

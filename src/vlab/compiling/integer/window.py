@@ -64,17 +64,18 @@ class Window:
         return Window(1, 1, pixels, self.channels, self.outputs)
 
 
-def padded(data: Any, window: Window, zero_point: int) -> Any:
-    """The data within its padding of zero points, copied if it has one."""
-    if not any(window.padding):
+def padded(data: Any, window: Window, zero_point: int, dtype: str = "int8") -> Any:
+    """The data within its padding of zero points, as another type if that is wanted; copied if need be."""
+    if not any(window.padding) and dtype == "int8":
         return data
     high, wide = window.padded
     top, left, _, _ = window.padding
-    image = builder.alloc_buffer((window.batch * high * wide * window.channels,), "int8")
-    with builder.serial(0, window.batch * high * wide * window.channels) as at:
-        builder.buffer_store(image, tirx.const(zero_point, "int8"), [at])
+    image = builder.alloc_buffer((window.batch * high * wide * window.channels,), dtype)
+    if any(window.padding):
+        with builder.serial(0, window.batch * high * wide * window.channels) as at:
+            builder.buffer_store(image, tirx.const(zero_point, dtype), [at])
     run = window.width * window.channels
     with loop(window.batch) as batch, loop(window.height) as row, builder.serial(0, run) as at:
         target = ((batch * high + row + top) * wide + left) * window.channels
-        builder.buffer_store(image, data[(batch * window.height + row) * run + at], [target + at])
+        builder.buffer_store(image, builder.cast(data[(batch * window.height + row) * run + at], dtype), [target + at])
     return image

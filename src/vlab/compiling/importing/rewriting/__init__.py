@@ -18,6 +18,7 @@ from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules registe
     indexing,
     normalizing,
     pooling,
+    quantised,
     recurrent,
     resizing,
     shapes,

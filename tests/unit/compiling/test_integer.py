@@ -100,10 +100,13 @@ class Rows(CalibrationDataReader):
         return None if row is None else {"x": row}
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize(
-    ("form", "activations"),
-    [(QuantFormat.QDQ, QuantType.QInt8), (QuantFormat.QDQ, QuantType.QUInt8), (QuantFormat.QOperator, QuantType.QUInt8)],
+    ("form", "activations", "per_channel"),
+    [
+        (QuantFormat.QDQ, QuantType.QInt8, True),
+        (QuantFormat.QDQ, QuantType.QUInt8, False),
+        (QuantFormat.QOperator, QuantType.QUInt8, True),
+    ],
 )
 def test_a_quantised_onnx_model_runs_as_integers(
     form: QuantFormat, activations: QuantType, per_channel: bool, compile_for: Compile, tmp_path: Path

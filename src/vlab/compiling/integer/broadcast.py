@@ -15,6 +15,7 @@ from vlab.compiling.integer.dialects import Dialect, longest_run
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
+from vlab.compiling.workload import MACS
 
 _MOST_PIXELS = 6
 """More would not amortise the weights' load much further."""
@@ -67,7 +68,7 @@ class BroadcastKernel:
                                     at = ((batch * high + row) * wide + column + pixel) * window.outputs + channel
                                     codes = self.rescaling.apply(vector(total, 0, lanes), channel, lanes, arrays, self.dialect)
                                     builder.buffer_store(output, codes, [span(at, lanes)])
-        return kernel.get()
+        return kernel.get().with_attr(MACS, window.macs)
 
     def _sums(self, image: Any, weights: Any, place: tuple[Any, Any, Any], channels: tuple[Any, int], pixels: int) -> list[Any]:
         """For neighbouring pixels the sums of neighbouring channels, each a local buffer."""

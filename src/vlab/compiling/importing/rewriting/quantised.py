@@ -69,7 +69,7 @@ def _pool(node: Node, emit: Emitter) -> str:
 @rewrites("QLinearConcat", domain=_CONTRIB)
 def _concat(node: Node, emit: Emitter) -> str:
     out_scale, out_zero, *rest = node.inputs
-    parts = [_real(emit, *rest[at : at + 3]) for at in range(0, len(rest), 3)]
+    parts = [_real(emit, rest[at], rest[at + 1], rest[at + 2]) for at in range(0, len(rest), 3)]
     return _codes(emit, emit("Concat", *parts, axis=node.get("axis", 0)), out_scale, out_zero)
 
 

@@ -24,7 +24,8 @@ ABOUT = {
         "Median time of one inference on one core, as a ratio; below 1 is faster than ONNX Runtime. Both sides run behind the "
         "same harness, by the same clock, in blocks that take turns, at real-time priority where the system allows it; ONNX "
         "Runtime through its C API with one thread, all graph optimisations and tensors made beforehand. In brackets the 95 % "
-        "interval of a bootstrap over blocks.",
+        "interval of a bootstrap over blocks. Rows without a bar are of the next best target, while ONNX Runtime always uses "
+        "the widest vectors of the machine.",
     ),
     "compiling": About(
         "Compiling",

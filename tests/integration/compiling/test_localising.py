@@ -10,57 +10,17 @@ import pytest
 from onnx import helper
 
 from tests.boards import ready
+from tests.miscompiling import give_wrong_kernel
 from tests.unit.compiling.conftest import onnx_model, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab import compiling
 from vlab.errors import DifferenceError
 
-WRONG = '''
-"""Loaded by every Python of the test: once the compiler's lowering is there, one operator gets a wrong kernel."""
-import importlib.util
-import sys
-
-
-class Miscompiling:
-    def find_spec(self, name, path=None, target=None):
-        if name != "vlab.compiling.lowering":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-
-        def exec_module(module):
-            load(module)
-            import tvm
-            from tvm import te, tirx
-
-            def wrong(x):
-                return te.compute(x.shape, lambda *at: {kernel}, name="wrong")
-
-            def legalise(builder, call):
-                return builder.call_te(wrong, call.args[0])
-
-            tvm.ir.register_op_attr("{operator}", "FLegalize", legalise, level=99)
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-sys.meta_path.insert(0, Miscompiling())
-'''
-
 
 @pytest.fixture
 def miscompile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Gives an operator of Relax a wrong kernel, in the processes that compile."""
-
-    def register(operator: str, kernel: str) -> None:
-        folder = tmp_path / "wrong"
-        folder.mkdir()
-        (folder / "sitecustomize.py").write_text(WRONG.format(operator=operator, kernel=kernel))
-        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
-
-    return register
+    return lambda operator, kernel: give_wrong_kernel(operator, kernel, tmp_path / "wrong", monkeypatch)
 
 
 def saved(folder: Path, model: Any) -> Path:

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from onnx import helper
 
 from tests.boards import ready
+from tests.miscompiling import give_wrong_kernel
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from vlab import targets
 from vlab.cli import vlab
@@ -118,12 +118,14 @@ def test_the_command_prints_a_table_of_80_columns(save: Save, cache: Path, monke
     assert "vlab-artifact/v1" == found["manifest"]["format"]
 
 
-def test_stack_traces_are_kept_with_debug_and_shown_never(save: Save, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_stack_traces_are_kept_with_debug_and_shown_never(
+    save: Save, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """A failure is one line and exit code 1; --debug says in which folder the rest is."""
     ready("host/x86_64")
-    node = helper.make_node("Resize", ["x", "", "scale"], ["y"], name="half", mode="linear", antialias=1)
-    scale = np.array([1, 1, 0.5, 0.5], np.float32)
-    path = save(onnx_model([node], [tensor("x", [1, 1, 8, 8])], [tensor("y", [1, 1, 4, 4])], {"scale": scale}))
+    give_wrong_kernel("relax.sin", "te.sin(x(*at)) + tirx.const(0.01, 'float32')", tmp_path / "wrong", monkeypatch)
+    node = helper.make_node("Sin", ["x"], ["y"], name="wave")
+    path = save(onnx_model([node], [tensor("x", [1, 8])], [tensor("y", [1, 8])]))
     plain = run(cache, monkeypatch, path, "-t", "host/x86_64")
     debug = run(cache, monkeypatch, path, "-t", "host/x86_64", "--debug")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tests.miscompiling import give_wrong_kernel
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab import compiling, targets
@@ -106,13 +107,17 @@ def test_real_inputs_are_used_for_the_check(save: Save, compile_for: Compile, tm
     assert 32 == compile_for(save(small_cnn(), "real.onnx"), probe_inputs=probe).manifest.numerics.inputs
 
 
-def test_an_operator_that_is_compiled_wrongly_gives_no_artifact(save: Save, compile_for: Compile, tmp_path: Path):
-    """The compiler ignores `antialias` without saying so; the reference check says it with the figures."""
-    node = helper.make_node("Resize", ["x", "", "scale"], ["y"], mode="linear", antialias=1)
-    scale = np.array([1, 1, 0.5, 0.5], np.float32)
-    model = onnx_model([node], [tensor("x", [1, 1, 8, 8])], [tensor("y", [1, 1, 4, 4])], {"scale": scale})
+def test_an_operator_that_is_compiled_wrongly_gives_no_artifact(
+    save: Save, compile_for: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A kernel that is off by a hundredth is found by the reference check, which says by how much and which operator it is."""
+    give_wrong_kernel("relax.sin", "te.sin(x(*at)) + tirx.const(0.01, 'float32')", tmp_path / "wrong", monkeypatch)
+    node = helper.make_node("Sin", ["x"], ["y"], name="wave")
+    model = onnx_model([node], [tensor("x", [1, 8])], [tensor("y", [1, 8])])
 
-    with pytest.raises(CompileError, match=r"differs from onnxruntime .* output y by up to 0\.\d+ \(allowed 0\.0001"):
+    with pytest.raises(
+        CompileError, match=r"differs from onnxruntime .* output y by up to 0\.01 \(allowed 0\.0001.*Sin \(node wave"
+    ):
         compile_for(save(model), cache=tmp_path / "cache")
     assert ["locks"] == names(tmp_path / "cache")
 

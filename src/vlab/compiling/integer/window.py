@@ -70,12 +70,25 @@ def padded(data: Any, window: Window, zero_point: int, dtype: str = "int8") -> A
         return data
     high, wide = window.padded
     top, left, _, _ = window.padding
-    image = builder.alloc_buffer((window.batch * high * wide * window.channels,), dtype)
-    if any(window.padding):
-        with builder.serial(0, window.batch * high * wide * window.channels) as at:
-            builder.buffer_store(image, tirx.const(zero_point, dtype), [at])
-    run = window.width * window.channels
-    with loop(window.batch) as batch, loop(window.height) as row, builder.serial(0, run) as at:
-        target = ((batch * high + row + top) * wide + left) * window.channels
-        builder.buffer_store(image, builder.cast(data[(batch * window.height + row) * run + at], dtype), [target + at])
+    line, run = wide * window.channels, window.width * window.channels
+    before, between = top * line + left * window.channels, line - run
+    image = builder.alloc_buffer((window.batch * high * line,), dtype)
+    value = tirx.const(zero_point, dtype)
+    with loop(window.batch) as batch:
+        start = batch * (high * line)
+        _fill(image, start, before, value)
+        with loop(window.height) as row, builder.serial(0, run) as at:
+            source = (batch * window.height + row) * run + at
+            builder.buffer_store(image, builder.cast(data[source], dtype), [start + before + row * line + at])
+        if window.height > 1:
+            with loop(window.height - 1) as row:
+                _fill(image, start + before + row * line + run, between, value)
+        after = before + (window.height - 1) * line + run
+        _fill(image, start + after, high * line - after, value)
     return image
+
+
+def _fill(buffer: Any, start: Any, size: int, value: Any) -> None:
+    if size:
+        with builder.serial(0, size) as at:
+            builder.buffer_store(buffer, value, [start + at])

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -157,7 +158,7 @@ def _start(case: Case, target: Target, scratch: Path) -> tuple[Case, BaseProcess
 
 
 def _isolated(case: Case, target: Target, directory: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S + 5))
     with (directory / "log").open("w") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
@@ -174,6 +175,8 @@ def _finish(case: Case, process: BaseProcess, directory: Path) -> Result:
         outcome, message = json.loads((directory / "result.json").read_text(encoding="utf-8"))
         return Result(case.name, case.operator, Outcome(outcome), message)
     except (OSError, ValueError):
+        if process.exitcode == -signal.SIGXCPU:
+            return Result(case.name, case.operator, Outcome.refused_later, f"compiling takes more than {MOST_CPU_S} s of a CPU")
         how = f"took more than {DEADLINE_S} s" if late else f"ended with status {process.exitcode}"
         last = (directory / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         return Result(case.name, case.operator, Outcome.crashed, f"the process {how}: {' '.join(last)}")

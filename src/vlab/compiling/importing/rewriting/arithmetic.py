@@ -93,6 +93,22 @@ def _activation(node: Node, emit: Emitter) -> list[str] | None:
     return emit.function(node) if emit.graph.element(node.input(0)) != TensorProto.FLOAT and has_body(node) else None
 
 
+@rewrites("Sinh", "Cosh")
+def _hyperbolic(node: Node, emit: Emitter) -> str:
+    """(e^x -+ e^-x) / 2, with the half as ln 2 in the exponents so that nothing overflows before the result does.
+
+    Below 1 the difference would cancel: there sinh(x) = 2t / (1 - t^2) with t = tanh(x / 2).
+    """
+    x = node.input(0)
+    half = emit.like(float(np.log(2)), x)
+    up, down = emit("Exp", emit("Sub", x, half)), emit("Exp", emit("Sub", emit("Neg", x), half))
+    if node.operator == "Cosh":
+        return emit("Add", up, down)
+    t = emit("Tanh", emit("Mul", x, emit.like(0.5, x)))
+    near = emit("Div", emit("Add", t, t), emit("Sub", emit.like(1, x), emit("Mul", t, t)))
+    return emit("Where", emit("Less", emit("Abs", x), emit.like(1, x)), near, emit("Sub", up, down))
+
+
 @rewrites("LpNormalization")
 def _lp_normalization(node: Node, emit: Emitter) -> str:
     x, axis = node.input(0), node.get("axis", -1)

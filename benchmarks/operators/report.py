@@ -74,16 +74,21 @@ def _lists(results: Sequence[Result]) -> Iterable[str]:
 
 
 _REASONS = (
-    (r"cannot be compiled: \S+ \(node [^)]*\): ([^.;]+)", r"\1"),
-    (r"cannot be compiled: \S+ \(node [^)]*\)", "not known"),
+    (
+        r"Unsupported input datatype|param datatype should be|output datatype attribute|TensorCopyFromBytes",
+        "8-bit floats, or values of fewer than 8 bits",
+    ),
     (r"changes when .* is given inputs that differ by rounding alone", "chaotic: rounding of the input changes the output"),
     (r"differs from (onnxruntime|onnx)\b.*infinities or NaN", r"infinities or NaN differ from \1, caught"),
     (r"differs from (onnxruntime|onnx)\b", r"differs from \1, caught"),
-    (r"(?:a tensor of the model is|is of type|is) (b?float\w*|u?int[24])\b", r"type \1"),
+    (r"(?:input|output) \S+ is no tensor|is not a tensor of numbers", "strings, sequences or optional values"),
+    (r"(?:input|output) \S+ is ([A-Z]+\d\w*); expected", r"inputs or outputs of type \1"),
     (r"the shapes of all inputs must be fixed", "an input without elements"),
-    (r"is not a tensor of numbers", "strings, sequences or optional values"),
     (r"has no inputs", "a model without inputs"),
+    (r"has no elements", "inputs or outputs without elements"),
     (r"(onnxruntime|onnx) [\d.]+ cannot (load|run)", r"\1 cannot \2 it, so there is nothing to compare with"),
+    (r"cannot be compiled: \S+ \(node [^)]*\): ([^.;]+)", r"\1"),
+    (r"cannot be compiled: \S+ \(node [^)]*\)", "not known"),
 )
 """What messages say, in short."""
 

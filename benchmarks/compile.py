@@ -105,7 +105,8 @@ def _publish(report: Report, docs: Path, *, whole: bool) -> None:
 
 
 def _write(report: Report, directory: Path, stem: str) -> None:
-    """The three files; each whole or not at all."""
+    """The three files, each whole or not at all; page and picture are written from what a reader of the figures would see."""
+    report = Report.from_json(report.to_json())
     contents = {
         ".json": report.to_json() + b"\n",
         ".svg": svg(report).encode(),

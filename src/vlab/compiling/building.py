@@ -13,8 +13,8 @@ from vlab import errors, processes
 from vlab.compiling import exchange, linking, memory, toolchain
 from vlab.compiling.cache import Cache
 from vlab.compiling.exchange import Order, Product, Response
-from vlab.compiling.gathering import gather
-from vlab.compiling.models import inspect_model
+from vlab.compiling.reading.gathering import gather
+from vlab.compiling.reading.models import inspect_model
 from vlab.compiling.toolchain import Harness, Sources
 from vlab.errors import CompileError, DifferenceError, EvidenceError
 from vlab.records import (

@@ -15,7 +15,7 @@ from pathlib import Path
 from vlab import processes
 from vlab.compiling import exchange
 from vlab.compiling.exchange import Order
-from vlab.compiling.outlining import Operator, Outline
+from vlab.compiling.reading.outlining import Operator, Outline
 from vlab.errors import DifferenceError, VlabError
 from vlab.numerics import Deviation
 from vlab.records import Calls
@@ -85,8 +85,8 @@ class _Search:
             VlabError: the part cannot be compiled or run.
         """
         from vlab.compiling import building, checking, linking
-        from vlab.compiling.cutting import cut
-        from vlab.compiling.models import inspect_model
+        from vlab.compiling.reading.cutting import cut
+        from vlab.compiling.reading.models import inspect_model
         from vlab.compiling.toolchain import Harness
 
         self.count += 1
@@ -200,7 +200,7 @@ def _answer(search: _Search) -> str:
 
 def main() -> None:
     """Search for the order in the directory that is the only argument."""
-    from vlab.compiling.outlining import outline_model
+    from vlab.compiling.reading.outlining import outline_model
 
     directory = Path(sys.argv[1])
     order = Order.from_json((directory / exchange.REQUEST).read_bytes())

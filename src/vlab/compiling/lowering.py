@@ -12,17 +12,18 @@ from tvm import relax, s_tir, tirx
 from tvm.ir import Call
 from tvm_ffi import structural_walk
 
-from vlab.compiling import approximating, workload
+from vlab.compiling import workload
 from vlab.compiling.constants import fold_constants
-from vlab.compiling.convolution import conv2d
 from vlab.compiling.integer import ToIntegers
+from vlab.compiling.kernels import approximating
+from vlab.compiling.kernels.convolution import conv2d
+from vlab.compiling.kernels.opaque import plain_kernels
+from vlab.compiling.kernels.pooling import pool2d
+from vlab.compiling.kernels.products import legalise_products
+from vlab.compiling.kernels.quantising import quantize
+from vlab.compiling.kernels.recognising import recognise
+from vlab.compiling.kernels.rows import legalise_rows
 from vlab.compiling.lineage import Lineage
-from vlab.compiling.opaque import plain_kernels
-from vlab.compiling.pooling import pool2d
-from vlab.compiling.products import legalise_products
-from vlab.compiling.quantising import quantize
-from vlab.compiling.recognising import recognise
-from vlab.compiling.rows import legalise_rows
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.parallel import share_out, shared_out
 from vlab.compiling.schedule.registers import as_int

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlab.compiling.outlining import Outline
+from vlab.compiling.reading.outlining import Outline
 from vlab.datasets import columns, load_dataset
 from vlab.errors import MeasureError, ModelError
 from vlab.records import TensorSpec

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlab import errors, reference
-from vlab.compiling import exchange, limits, probing
+from vlab.compiling import exchange, probing
 from vlab.compiling.exchange import Failure, Order, ProbeCase, Product, Response
 from vlab.compiling.foreign import said
-from vlab.compiling.outlining import Outline, outline_model
 from vlab.compiling.probing import Case
+from vlab.compiling.reading import limits
+from vlab.compiling.reading.outlining import Outline, outline_model
 from vlab.datasets import Array, write_rows
 from vlab.errors import CompileError, DifferenceError, ModelError, VlabError
 from vlab.records import Calls, ModelFormat, TensorSpec

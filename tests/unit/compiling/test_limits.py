@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab.compiling import Compiled, survey_model
-from vlab.compiling.limits import refuse_excess
-from vlab.compiling.outlining import outline_model
+from vlab.compiling.reading.limits import refuse_excess
+from vlab.compiling.reading.outlining import outline_model
 from vlab.errors import CompileError, ModelError
 from vlab.records import ModelFormat
 

@@ -11,10 +11,10 @@ from onnx import helper
 from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab import targets
-from vlab.compiling.cutting import cut
 from vlab.compiling.exchange import Order
 from vlab.compiling.localising import Difference, halve, locate, on_the_way
-from vlab.compiling.outlining import Operator, Outline, outline_model
+from vlab.compiling.reading.cutting import cut
+from vlab.compiling.reading.outlining import Operator, Outline, outline_model
 from vlab.records import CompileOptions, ModelFormat, ModelRef
 from vlab.reference import load
 

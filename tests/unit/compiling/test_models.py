@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from tests.unit.compiling.conftest import small_cnn
-from vlab.compiling import inspect_model, wire
+from vlab.compiling import inspect_model
+from vlab.compiling.reading import wire
 from vlab.errors import ModelError
 from vlab.records import ModelFormat, ModelRef
 

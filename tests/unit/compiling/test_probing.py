@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.unit.compiling.conftest import onnx_model, tensor
-from vlab.compiling.outlining import Outline, outline_model
 from vlab.compiling.probing import Case, cases, rounded
+from vlab.compiling.reading.outlining import Outline, outline_model
 from vlab.errors import ModelError
 from vlab.records import ModelFormat, TensorSpec
 

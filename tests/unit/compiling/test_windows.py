@@ -13,8 +13,8 @@ from onnx import helper
 from tests.boards import ready
 from tests.unit.compiling.conftest import Save, onnx_model, tensor
 from vlab import compiling
-from vlab.compiling.convolution import pack
-from vlab.compiling.geometry import Geometry
+from vlab.compiling.kernels.convolution import pack
+from vlab.compiling.kernels.geometry import Geometry
 from vlab.compiling.schedule import Registers, tiles
 from vlab.compiling.schedule.windows import Window
 

@@ -20,7 +20,7 @@ from vlab.compiling.schedule.windows import Span, Window, of_image
 
 
 def convolution(function: Any, registers: Registers) -> Any:
-    """Schedule a kernel whose computation is that of `vlab.compiling.convolution.direct`.
+    """Schedule a kernel whose computation is that of `vlab.compiling.kernels.convolution.direct`.
 
     Raises:
         UnfitError: what was fused to it is not elementwise.

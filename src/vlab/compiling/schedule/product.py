@@ -1,7 +1,7 @@
 """Matrix products as tiles of sums that stay in registers.
 
 The inner kernel of Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication"; the panels it reads are
-laid out by `vlab.compiling.products`.
+laid out by `vlab.compiling.kernels.products`.
 """
 
 from dataclasses import dataclass

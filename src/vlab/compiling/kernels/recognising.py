@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from vlab.compiling.rewriting import Definitions, constant, operator, rewrite, shape
+from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
 from vlab.compiling.schedule.registers import as_int
 
 _POWERS = (2.0, 3.0)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from vlab.compiling import wire
-from vlab.compiling.models import MAX_DEPTH, MAX_MODEL_BYTES, MAX_OPERATORS, inspect_model
+from vlab.compiling.reading import wire
+from vlab.compiling.reading.models import MAX_DEPTH, MAX_MODEL_BYTES, MAX_OPERATORS, inspect_model
 from vlab.errors import ModelError
 from vlab.records import ModelFormat
 

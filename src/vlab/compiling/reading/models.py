@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlab.compiling import wire
+from vlab.compiling.reading import wire
 from vlab.errors import ModelError
 from vlab.records import ModelFormat, ModelRef, digest_file
 

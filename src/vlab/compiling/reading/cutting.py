@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from vlab.compiling.outlining import Outline
+from vlab.compiling.reading.outlining import Outline
 from vlab.errors import ModelError
 from vlab.records import ModelFormat
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from vlab.compiling.foreign import said
-from vlab.compiling.outlining.outline import Operator, Outline, Quantisation
+from vlab.compiling.reading.outlining.outline import Operator, Outline, Quantisation
 from vlab.errors import ModelError
 
 _CARRYING = frozenset(

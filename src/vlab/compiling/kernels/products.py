@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from vlab.compiling.rewriting import Definitions, constant, operator, rewrite, shape
+from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
 from vlab.compiling.schedule import ANNOTATION, Registers
 from vlab.compiling.schedule.product import AXES, PANELS, RULE, pick_tile
 from vlab.compiling.schedule.registers import as_int

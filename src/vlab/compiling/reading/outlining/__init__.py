@@ -5,7 +5,7 @@ The limits, the inputs of the reference check and the search for a wrong operato
 
 from collections.abc import Mapping, Sequence
 
-from vlab.compiling.outlining.outline import Operator, Outline, Quantisation
+from vlab.compiling.reading.outlining.outline import Operator, Outline, Quantisation
 from vlab.records import ModelFormat
 
 __all__ = ["Operator", "Outline", "Quantisation", "outline_model"]
@@ -23,9 +23,9 @@ def outline_model(content: bytes, format_: ModelFormat, shapes: Mapping[str, Seq
         ModelError: the model is damaged.
     """
     if format_ is ModelFormat.onnx:
-        from vlab.compiling.outlining.from_onnx import outline_onnx
+        from vlab.compiling.reading.outlining.from_onnx import outline_onnx
 
         return outline_onnx(content, shapes)
-    from vlab.compiling.outlining.from_tflite import outline_tflite
+    from vlab.compiling.reading.outlining.from_tflite import outline_tflite
 
     return outline_tflite(content)

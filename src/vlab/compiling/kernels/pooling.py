@@ -4,7 +4,7 @@ from typing import Any
 
 from tvm import te, tirx
 
-from vlab.compiling.geometry import Geometry
+from vlab.compiling.kernels.geometry import Geometry
 from vlab.compiling.schedule.registers import ANNOTATION
 
 

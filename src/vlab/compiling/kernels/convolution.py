@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tvm import relax, te, tirx, topi
 from tvm.ir import GenericConst
 
-from vlab.compiling.geometry import Geometry
+from vlab.compiling.kernels.geometry import Geometry
 from vlab.compiling.schedule import tiles
 from vlab.compiling.schedule.registers import ANNOTATION, Registers
 

@@ -14,7 +14,7 @@ from tvm import relax, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as script
 
-from vlab.compiling.rewriting import Definitions, operator, rewrite, shape
+from vlab.compiling.kernels.rewriting import Definitions, operator, rewrite, shape
 from vlab.compiling.schedule import ANNOTATION, WRITTEN, Registers
 from vlab.compiling.schedule.registers import as_int
 

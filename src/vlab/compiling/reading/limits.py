@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlab import processes
-from vlab.compiling.models import MAX_OPERATORS, inspect_model
-from vlab.compiling.outlining import Operator, Outline, outline_model
+from vlab.compiling.reading.models import MAX_OPERATORS, inspect_model
+from vlab.compiling.reading.outlining import Operator, Outline, outline_model
 from vlab.errors import ModelError
 
 MAX_TENSOR_BYTES = 512 << 20
@@ -79,7 +79,7 @@ def survey_model(model: Path, shapes: Mapping[str, Sequence[int]]) -> None:
     argv = [
         sys.executable,
         "-c",
-        "from vlab.compiling import limits; limits.main()",
+        "from vlab.compiling.reading import limits; limits.main()",
         str(model.absolute()),
         json.dumps(dict(shapes)),
     ]

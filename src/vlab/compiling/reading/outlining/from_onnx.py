@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from vlab.compiling.foreign import said
-from vlab.compiling.outlining.outline import Operator, Outline, Quantisation
+from vlab.compiling.reading.outlining.outline import Operator, Outline, Quantisation
 from vlab.errors import ModelError
 
 _CARRYING = frozenset(

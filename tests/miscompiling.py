@@ -21,13 +21,10 @@ class Miscompiling:
         def exec_module(module):
             load(module)
             import tvm
-            from tvm import te, tirx
-
-            def wrong(x):
-                return te.compute(x.shape, lambda *at: {kernel}, name="wrong")
+            from tvm import relax, te, tirx
 
             def legalise(builder, call):
-                return builder.call_te(wrong, call.args[0])
+                return {legalised}
 
             tvm.ir.register_op_attr("{operator}", "FLegalize", legalise, level=99)
 
@@ -39,8 +36,16 @@ sys.meta_path.insert(0, Miscompiling())
 '''
 
 
-def give_wrong_kernel(operator: str, kernel: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def give_wrong_kernel(
+    operator: str, kernel: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, shape: str = "x.shape"
+) -> None:
     """Have an operator of Relax, such as `relax.sin`, computed by another expression of `x(*at)` from now on."""
+    computed = f'lambda x: te.compute({shape}, lambda *at: {kernel}, name="wrong")'
+    legalise_wrongly(operator, f"builder.call_te({computed}, call.args[0], primfunc_name_hint='wrong')", folder, monkeypatch)
+
+
+def legalise_wrongly(operator: str, legalised: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the `call` of an operator of Relax become another expression, made with the block builder `builder`."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(WRONG.format(operator=operator, kernel=kernel))
+    (folder / "sitecustomize.py").write_text(WRONG.format(operator=operator, legalised=legalised))
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")

@@ -1,4 +1,4 @@
-"""Quantised models natively, against LiteRT's reference kernels and ONNX Runtime: codes equal or one apart."""
+"""Quantised models natively: against LiteRT's reference kernels bit for bit, against ONNX Runtime in what they agree on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,21 +39,19 @@ def codes(compiled: Compiled, target: Target, columns: list[npt.NDArray[np.int8]
 
 @pytest.mark.parametrize("name", sorted(QUANTISED_BYTES))
 def test_a_tiny_int8_model_equals_litert(name: str, tmp_path: Path):
-    """Over 200 random inputs 99.9 % of the codes are at most 1 apart and the largest is the same; weights stay int8."""
+    """Over 200 inputs drawn evenly from all codes there is no difference at all; weights stay int8."""
     path = MODELS / f"{name}.tflite"
     if not path.is_file():
         pytest.skip(f"{path} is not here; it comes with MLPerf Tiny (github.com/mlcommons/tiny)")
     target = ready(HOST)
     compiled = compile_model(path, target, cache=tmp_path / "cache")
     shape = compiled.manifest.inputs[0].shape
-    rows = np.random.default_rng(7).integers(-128, 128, (INPUTS, *shape), np.int8)
+    rows = np.random.default_rng(11).integers(-128, 128, (INPUTS, *shape)).astype(np.int8)
     (expected,) = reference.load(path.read_bytes(), ModelFormat.tflite, name).outputs([rows])
 
     got = codes(compiled, target, [rows], tmp_path)
-    apart = np.abs(got.astype(int) - expected.astype(int))
 
-    assert 0.999 <= (apart <= 1).mean()
-    assert np.array_equal(expected.reshape(INPUTS, -1).argmax(axis=1), got.reshape(INPUTS, -1).argmax(axis=1))
+    assert np.array_equal(expected, got)
     assert compiled.manifest.weights_bytes <= 1.1 * QUANTISED_BYTES[name]
     assert all(kernel.name.startswith(("integer_", "fused_integer_", "reshape")) for kernel in compiled.manifest.kernels)
 

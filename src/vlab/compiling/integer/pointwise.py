@@ -14,7 +14,7 @@ from tvm.tirx.script import builder
 from vlab.compiling.integer.depthwise import split_lanes
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.fixed_point import Multiplier, quantize_multiplier
-from vlab.compiling.integer.rescaling import Codes, check_sum, clamped, multiplied
+from vlab.compiling.integer.rescaling import Codes, check_sum, clamped, multiplied, multiplied_twice
 from vlab.compiling.integer.writing import loop, span, typed, vector, written
 
 _ADD_SHIFT = 20
@@ -25,17 +25,17 @@ _Formula = Callable[[Sequence[Any], int], Any]
 
 
 def add_kernel(size: int, left: Codes, right: Codes, output: Codes, sign: int, dialect: Dialect) -> Any:
-    """Add (add.cc, integer_ops/add.h), or Sub (sub.cc) with sign -1."""
+    """Add (add.cc, integer_ops/add.h), or Sub (sub.cc) with sign -1; each of its products is rounded twice."""
     twice = 2 * max(left.scale, right.scale)
     first, second = quantize_multiplier(left.scale / twice), quantize_multiplier(right.scale / twice)
     back = quantize_multiplier(twice / (2**_ADD_SHIFT * output.scale))
-    check_sum(255 << _ADD_SHIFT << _left(back))
+    check_sum(255 << _ADD_SHIFT << max(0, back.shift))
 
     def formula(values: Sequence[Any], lanes: int) -> Any:
         up = tirx.const(_ADD_SHIFT, typed("int32", lanes))
-        a = _multiplied(tirx.shift_left(_offset(values[0], left, lanes), up), first, lanes, dialect)
-        b = _multiplied(tirx.shift_left(_offset(values[1], right, lanes), up), second, lanes, dialect)
-        return _multiplied(a + b if sign > 0 else a - b, back, lanes, dialect)
+        a = _multiplied_twice(tirx.shift_left(_offset(values[0], left, lanes), up), first, lanes, dialect)
+        b = _multiplied_twice(tirx.shift_left(_offset(values[1], right, lanes), up), second, lanes, dialect)
+        return _multiplied_twice(a + b if sign > 0 else a - b, back, lanes, dialect)
 
     return _kernel(size, 2, formula, output, dialect)
 
@@ -97,6 +97,15 @@ def _multiplied(value: Any, multiplier: Multiplier, lanes: int, dialect: Dialect
     if left:
         value = tirx.shift_left(value, tirx.const(left, dtype))
     return multiplied(value, tirx.const(multiplier.mantissa, dtype), tirx.const(left - multiplier.shift, dtype), lanes, dialect)
+
+
+def _multiplied_twice(value: Any, multiplier: Multiplier, lanes: int, dialect: Dialect) -> Any:
+    """MultiplyByQuantizedMultiplier by a constant, rounded twice."""
+    dtype = typed("int32", lanes)
+    if multiplier.shift > 0:
+        value = tirx.shift_left(value, tirx.const(multiplier.shift, dtype))
+    mantissa, right = tirx.const(multiplier.mantissa, dtype), tirx.const(max(0, -multiplier.shift), dtype)
+    return multiplied_twice(value, mantissa, right, lanes, dialect, exact=multiplier.shift >= 0)
 
 
 def _left(multiplier: Multiplier) -> int:

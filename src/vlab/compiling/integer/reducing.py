@@ -83,19 +83,19 @@ def average_pool(data: Any, kernel: Sequence[int], strides: Sequence[int], paddi
 
 
 def mean(data: Any, axes: Sequence[int], source: Codes, output: Codes) -> Any:
-    """Mean (reduce.cc, reference/reduce.h, QuantizedMeanOrSum), with the reduced axes kept as 1.
+    """Mean (reduce.cc, reference/reduce.h, QuantizedMeanOrSum), with the reduced axes kept as 1; it rounds twice.
 
     Raises:
         OverflowingError: sums of so many values pass an int32.
     """
     count = int(np.prod([int(data.shape[axis]) for axis in axes]))
     multiplier = mean_multiplier(source.scale / output.scale, count)
-    check_sum(255 * count)
+    check_sum(255 * count << max(0, multiplier.shift))
     sums = topi.sum(data.astype("int32"), axis=list(axes), keepdims=True)
 
     def code(*at: Any) -> Any:
         total = sums(*at) - tirx.const(source.zero_point * count, "int32")
-        value = _multiplied(total, multiplier) + output.zero_point
+        value = _multiplied_twice(total, multiplier) + output.zero_point
         return clamp(value, output.low, output.high).astype("int8")
 
     return te.compute(sums.shape, code, name="means")
@@ -167,10 +167,22 @@ def _reciprocal(total: Any, headroom: Any) -> Any:
 
 
 def _multiplied(value: Any, multiplier: Multiplier) -> Any:
-    """MultiplyByQuantizedMultiplier by a constant."""
+    """MultiplyByQuantizedMultiplier by a constant, with one rounding."""
     total = 31 - multiplier.shift
     product = value.astype("int64") * tirx.const(multiplier.mantissa, "int64") + tirx.const(1 << (total - 1), "int64")
     return tirx.shift_right(product, tirx.const(total, "int64")).astype("int32")
+
+
+def _multiplied_twice(value: Any, multiplier: Multiplier) -> Any:
+    """MultiplyByQuantizedMultiplier by a constant, with two roundings, the second of halves away from zero."""
+    shifted = tirx.shift_left(value, tirx.const(max(0, multiplier.shift), "int32"))
+    high = _high(shifted, tirx.const(multiplier.mantissa, "int32"))
+    right = -multiplier.shift
+    if right <= 0:
+        return high
+    away = tirx.shift_right(high, tirx.const(31, "int32"))
+    nudged = (high + away).astype("int64") + tirx.const(1 << (right - 1), "int64")
+    return tirx.shift_right(nudged, tirx.const(right, "int64")).astype("int32")
 
 
 def _high(a: Any, b: Any) -> Any:

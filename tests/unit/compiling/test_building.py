@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from tests.miscompiling import give_wrong_kernel, legalise_wrongly
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
-from tests.unit.compiling.tflite_model import dense_softmax
+from tests.unit.compiling.tflite_model import dense_softmax, separable
 from vlab import compiling, targets
 from vlab.compiling import Compiled
 from vlab.compiling.cache import Cache
@@ -281,3 +281,19 @@ def test_a_tflite_model_is_compared_with_litert(compile_for: Compile, tmp_path: 
     path.write_bytes(dense_softmax())
 
     assert compile_for(path).manifest.numerics.reference.startswith("ai-edge-litert ")
+
+
+@pytest.mark.skipif(
+    not find_spec("ai_edge_litert"), reason="needs the reference runtime for TFLite: pip install ai-edge-litert"
+)
+def test_a_tflite_model_with_half_precision_weights_is_that_of_its_rounded_weights(compile_for: Compile, tmp_path: Path):
+    """A DEQUANTIZE after every constant costs nothing when the model runs, and the outputs are LiteRT's."""
+    path = tmp_path / "half.tflite"
+    path.write_bytes(separable("float16"))
+    manifest = compile_for(path).manifest
+
+    assert manifest.numerics.max_abs_err < 1e-5
+    assert manifest.numerics.reference.startswith("ai-edge-litert ")
+    kernels = [kernel.name for kernel in manifest.kernels]
+    assert ["fused_conv2d_add_relu", "fused_dense_add1", "fused_depthwise_conv2d_add_relu", "mean"] == sorted(kernels)
+    assert all(kernel.scheduled for kernel in manifest.kernels)

@@ -61,8 +61,9 @@ def test_every_evidence_file_verifies(lab: LabUnderTest, benchmarked: dict[str, 
 def test_second_run_takes_artifacts_from_the_compile_cache(
     lab: LabUnderTest, benchmarked: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The same model, target and toolchain are compiled once, and the user is told."""
-    done = lab.vlab("benchmark", DIGITS, "--plan", "smoke", "--target", TARGETS[0], "--out", tmp_path)
+    """The same model, target, data set and toolchain are compiled once, and the user is told."""
+    words = ("--dataset", DIGITS_TEST, "--plan", "smoke", "--target", TARGETS[0], "--out", tmp_path)
+    done = lab.vlab("benchmark", DIGITS, *words)
 
     assert "from the compile cache" in done.stderr
     assert 1 == len(list(tmp_path.glob("*.evidence.json")))

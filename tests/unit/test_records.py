@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlab import records
 from vlab.errors import EvidenceError
 from vlab.records import Anchor, Inclusion, LogHead, Plan, request_id_of
 
@@ -26,6 +27,16 @@ def test_json_is_canonical(record: Inclusion) -> None:
     data = record.to_json()
 
     assert json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == data
+
+
+def test_a_format_names_one_record() -> None:
+    """What reads a file by its format field can be sure what it is."""
+    kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
+    defaults = [kind.model_fields["format"].default for kind in kinds if "format" in kind.model_fields]
+    formats = [name for name in defaults if isinstance(name, str)]  # that of a model's file is no format of a record
+
+    assert len(formats) > 4
+    assert sorted(set(formats)) == sorted(formats)
 
 
 @pytest.mark.parametrize(

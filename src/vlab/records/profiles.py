@@ -53,7 +53,7 @@ class CallProfile(Record):
 class Profile(Record):
     """An artifact's kernel calls on one machine. Taken in runs of their own, so no measurement contains any of it."""
 
-    format: Literal["vlab-profile/v1"] = "vlab-profile/v1"
+    format: Literal["vlab-kernel-profile/v1"] = "vlab-kernel-profile/v1"
     model: ModelRef
     target: TargetName
     manifest_sha256: Sha256 = Field(description="digest of the artifact whose executable was run")

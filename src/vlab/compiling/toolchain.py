@@ -17,8 +17,9 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
 THREADS = "threads.c"
 """Of a Linux board's program, where it has more than one."""
 LINKER_SCRIPT = "firmware.ld"
-_CHECK = ("datasets.py", "numerics.py", "reference.py")
-"""Modules of the package that decide on which inputs, against what and how closely an artifact is checked."""
+_SHARED = ("datasets", "numerics", "records", "reference", "targets")
+"""Modules and packages of vlab that decide on which inputs, against what and how closely an artifact is checked, how a target
+is read and what a manifest looks like."""
 
 
 class Sources(Record):
@@ -105,10 +106,11 @@ def _libc(cc: str, flags: tuple[str, ...], install_command: str) -> str:
 
 
 def _compiling_sha256(harness: Harness) -> str:
-    """Digest over the compile stage's own sources, what it shares for its check, and the harness, by name and content."""
-    stage = Path(__file__).parent
+    """Digest over the compile stage's own sources, what of vlab it rests on, and the harness, by name and content."""
+    package = Path(__file__).parents[1]
+    shared = [path for name in _SHARED for path in [*package.glob(f"{name}.py"), *package.glob(f"{name}/*.py")]]
     digest = sha256()
-    for path in [*sorted(stage.rglob("*.py")), *(stage.parent / name for name in _CHECK), *harness.files]:
-        name = path.relative_to(stage) if path.is_relative_to(stage) else path.name
+    for path in [*sorted([*package.glob("compiling/**/*.py"), *shared]), *harness.files]:
+        name = path.relative_to(package) if path.is_relative_to(package) else path.name
         digest.update(f"{digest_file(path)}  {name}\n".encode())
     return digest.hexdigest()

@@ -24,6 +24,7 @@ from vlab.compiling.kernels.quantising import quantize
 from vlab.compiling.kernels.recognising import recognise
 from vlab.compiling.kernels.rows import legalise_rows
 from vlab.compiling.lineage import Lineage
+from vlab.compiling.naming import name_in_memory
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.parallel import share_out, shared_out
 from vlab.compiling.schedule.registers import as_int
@@ -232,6 +233,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any, threads: int) -> Any
             tirx.transform.BF16StorageLegalize(),
             tirx.transform.LowerTVMBuiltin(),
             tirx.transform.LowerIntrin(),
+            tirx.transform.prim_func_pass(lambda kernel, *_: name_in_memory(kernel), opt_level=0, name="NameInMemory"),
         ]
     )(module)
 

@@ -2,7 +2,7 @@
 
 Names are those of gemmlowp/fixedpoint/fixedpoint.h and of tflite/kernels/internal/{common,quantization_util}.cc. The latter
 have two ways to multiply by a fixed-point number, with one rounding (TFLITE_SINGLE_ROUNDING) and with two. LiteRT's packages
-compute convolutions, additions, subtractions and means with two and everything else with one, as comparing outputs shows.
+compute matrix products with one and everything else with two, as comparing outputs shows.
 """
 
 import math

@@ -198,7 +198,16 @@ def average_pool(graph: Graph, call: Any, output: Codes) -> Any:
     _, height, width, _ = shape_of(codes)
     if (data.meaning.scale, data.meaning.zero_point) == (output.scale, output.zero_point):
         strides = numbers(attributes.strides)
-        result = graph.compute("average_pool", lambda x: reducing.average_pool(x, window, strides, padding, output), codes)
+        counts = [
+            constant(reducing.values_counted(extent, window[axis], strides[axis], padding[axis], padding[axis + 2]))
+            for axis, extent in enumerate((height, width))
+        ]
+        result = graph.compute(
+            "average_pool",
+            lambda x, rows, columns: reducing.average_pool(x, rows, columns, (window, strides), padding, output),
+            codes,
+            *counts,
+        )
     elif window == (height, width) and not any(padding):
         result = graph.compute("mean", lambda x: reducing.mean(x, (1, 2), data.meaning, output), codes)
     else:

@@ -14,7 +14,7 @@ from tvm.tirx.script import builder
 from vlab.compiling.integer.depthwise import split_lanes
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.fixed_point import Multiplier, quantize_multiplier
-from vlab.compiling.integer.rescaling import Codes, check_sum, clamped, multiplied, multiplied_twice
+from vlab.compiling.integer.rescaling import Codes, check_sum, clamped, multiplied_twice
 from vlab.compiling.integer.writing import loop, span, typed, vector, written
 
 _ADD_SHIFT = 20
@@ -41,13 +41,13 @@ def add_kernel(size: int, left: Codes, right: Codes, output: Codes, sign: int, d
 
 
 def multiply_kernel(size: int, left: Codes, right: Codes, output: Codes, dialect: Dialect) -> Any:
-    """Mul (mul.cc, integer_ops/mul.h); the scales are multiplied as float32, as there."""
+    """Mul (mul.cc, integer_ops/mul.h), rounded twice; the scales are multiplied as float32, as there."""
     scale = np.float32(left.scale) * np.float32(right.scale) / np.float32(output.scale)
     multiplier = quantize_multiplier(float(scale))
-    check_sum(255 * 255 << _left(multiplier))
+    check_sum(255 * 255 << max(0, multiplier.shift))
 
     def formula(values: Sequence[Any], lanes: int) -> Any:
-        return _multiplied(_offset(values[0], left, lanes) * _offset(values[1], right, lanes), multiplier, lanes, dialect)
+        return _multiplied_twice(_offset(values[0], left, lanes) * _offset(values[1], right, lanes), multiplier, lanes, dialect)
 
     return _kernel(size, 2, formula, output, dialect)
 
@@ -91,14 +91,6 @@ def _offset(value: Any, codes: Codes, lanes: int) -> Any:
     return value - tirx.const(codes.zero_point, typed("int32", lanes))
 
 
-def _multiplied(value: Any, multiplier: Multiplier, lanes: int, dialect: Dialect) -> Any:
-    """MultiplyByQuantizedMultiplier by a constant."""
-    left, dtype = _left(multiplier), typed("int32", lanes)
-    if left:
-        value = tirx.shift_left(value, tirx.const(left, dtype))
-    return multiplied(value, tirx.const(multiplier.mantissa, dtype), tirx.const(left - multiplier.shift, dtype), lanes, dialect)
-
-
 def _multiplied_twice(value: Any, multiplier: Multiplier, lanes: int, dialect: Dialect) -> Any:
     """MultiplyByQuantizedMultiplier by a constant, rounded twice."""
     dtype = typed("int32", lanes)
@@ -106,8 +98,3 @@ def _multiplied_twice(value: Any, multiplier: Multiplier, lanes: int, dialect: D
         value = tirx.shift_left(value, tirx.const(multiplier.shift, dtype))
     mantissa, right = tirx.const(multiplier.mantissa, dtype), tirx.const(max(0, -multiplier.shift), dtype)
     return multiplied_twice(value, mantissa, right, lanes, dialect, exact=multiplier.shift >= 0)
-
-
-def _left(multiplier: Multiplier) -> int:
-    """Bits to shift up before the multiplication, so that there is one at least to shift down after it."""
-    return max(0, multiplier.shift + 1)

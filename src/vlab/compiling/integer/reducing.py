@@ -42,14 +42,26 @@ def rescaled(data: Any, source: Codes, output: Codes, scale: float) -> Any:
     check_sum(255 << max(0, multiplier.shift))
 
     def code(*at: Any) -> Any:
-        value = _multiplied(data(*at).astype("int32") - source.zero_point, multiplier) + output.zero_point
+        value = _multiplied_twice(data(*at).astype("int32") - source.zero_point, multiplier) + output.zero_point
         return clamp(value, output.low, output.high).astype("int8")
 
     return te.compute(data.shape, code, name="rescaled")
 
 
-def average_pool(data: Any, kernel: Sequence[int], strides: Sequence[int], padding: Sequence[int], output: Codes) -> Any:
-    """AveragePool (integer_ops/pooling.h) of NHWC codes, whose scale and zero point stay: what is padded does not count."""
+def values_counted(extent: int, kernel: int, stride: int, before: int, after: int) -> npt.NDArray[np.int32]:
+    """Along one axis, for each output of a pooling, how many values in its window are not padding."""
+    starts = np.arange(-before, extent + after - kernel + 1, stride)
+    return np.asarray(np.minimum(starts + kernel, extent) - np.maximum(starts, 0), np.int32)
+
+
+def average_pool(
+    data: Any, rows_counted: Any, columns_counted: Any, window: Sequence[Sequence[int]], padding: Sequence[int], output: Codes
+) -> Any:
+    """AveragePool (integer_ops/pooling.h) of NHWC codes, whose scale and zero point stay: what is padded does not count.
+
+    Counts are tensors, of `values_counted`: TVM would compute them in the type of its indices, and all that follows.
+    """
+    kernel, strides = window
     batch, height, width, channels = (int(extent) for extent in data.shape)
     top, left, bottom, right = padding
     rows, columns = te.reduce_axis((0, kernel[0]), "row"), te.reduce_axis((0, kernel[1]), "column")
@@ -64,17 +76,8 @@ def average_pool(data: Any, kernel: Sequence[int], strides: Sequence[int], paddi
         name="sums",
     )
 
-    def within(at: Any, size: int, extent: int, stride: int, before: int) -> Any:
-        start = at * stride - before
-        return te.min(start + size, extent) - te.max(start, 0)
-
     def mean(n: Any, h: Any, w: Any, c: Any) -> Any:
-        total = sums[n, h, w, c]
-        if any(padding):
-            count = within(h, kernel[0], height, strides[0], top) * within(w, kernel[1], width, strides[1], left)
-            count = count.astype("int32")
-        else:
-            count = tirx.const(kernel[0] * kernel[1], "int32")
+        total, count = sums[n, h, w, c], rows_counted[h] * columns_counted[w]
         half = tirx.truncdiv(count, tirx.const(2, "int32"))
         rounded = tirx.truncdiv(tirx.Select(total > 0, total + half, total - half), count)
         return clamp(rounded, output.low, output.high).astype("int8")
@@ -164,13 +167,6 @@ def _reciprocal(total: Any, headroom: Any) -> Any:
         rest = tirx.const(1 << 29, "int32") - _high(half, x)
         x = x + tirx.shift_left(_high(x, rest), tirx.const(2, "int32"))
     return tirx.call_llvm_pure_intrin("int32", "llvm.sshl.sat.i32", x, tirx.const(1, "int32"))
-
-
-def _multiplied(value: Any, multiplier: Multiplier) -> Any:
-    """MultiplyByQuantizedMultiplier by a constant, with one rounding."""
-    total = 31 - multiplier.shift
-    product = value.astype("int64") * tirx.const(multiplier.mantissa, "int64") + tirx.const(1 << (total - 1), "int64")
-    return tirx.shift_right(product, tirx.const(total, "int64")).astype("int32")
 
 
 def _multiplied_twice(value: Any, multiplier: Multiplier) -> Any:

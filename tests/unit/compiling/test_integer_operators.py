@@ -100,7 +100,10 @@ def elementwise(model: Operators) -> None:
 
 
 def reductions(model: Operators) -> None:
-    """Means, and poolings with and without padding."""
+    """Shares of classes, means, and poolings with and without padding."""
+    for shape, scale in (((1, 10), 0.1), ((4, 37), 0.02)):
+        share = model.tensor(shape, 1 / 256, -128)
+        model.add("SOFTMAX", [model.input(shape, scale, 9)], share, "SoftmaxOptions", beta=1.0)
     for scale, zero in ((0.07, -3), (0.1, 9)):
         axes = model.constant([1, 2], "int32")
         model.add("MEAN", [model.input((1, 9, 9, 12), 0.1, 9), axes], model.tensor((1, 12), scale, zero), "ReducerOptions")
@@ -155,3 +158,16 @@ def test_each_operator_equals_litert(compile_for: Compile, tmp_path: Path):
 
     assert {} == {name: most for name, most in apart.items() if most}
     assert [] == [kernel.reason for kernel in compiled.manifest.kernels if "in float32" in kernel.reason]
+
+
+def test_the_factor_of_a_softmax_counts(compile_for: Compile, tmp_path: Path):
+    """A softmax of half its input has no integer kernel, and is right in float32; the check would refuse it otherwise."""
+    model = Operators()
+    share = model.tensor((2, 3), 1 / 256, -128)
+    model.add("SOFTMAX", [model.input((2, 3), 0.4, 9)], share, "SoftmaxOptions", beta=0.5)
+    path = tmp_path / "softmax.tflite"
+    path.write_bytes(model.content())
+
+    reasons = [kernel.reason for kernel in compile_for(path).manifest.kernels]
+
+    assert any("in float32" in reason for reason in reasons)

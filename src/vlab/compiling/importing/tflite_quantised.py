@@ -36,6 +36,21 @@ class QuantisedConverter(OperatorConverter):  # type: ignore[misc] # TVM has no 
         ),
     }
 
+    def convert_softmax(self, op: Any) -> Any:
+        """As TVM does, but with the factor before the exponential, which it leaves out."""
+        from tflite.SoftmaxOptions import SoftmaxOptions
+
+        options = SoftmaxOptions()
+        options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+        if options.Beta() == 1:
+            return super().convert_softmax(op)
+        tensor, output = self.get_input_tensors(op)[0], self.get_output_tensors(op)[0]
+        value = self.get_expr(tensor.tensor_idx)
+        if tensor.qnn_params:
+            value = self.dequantize(value, tensor)
+        shares = relax.op.nn.softmax(relax.op.multiply(value, relax.const(options.Beta(), "float32")), axis=-1)
+        return self.quantize(shares, output) if output.qnn_params else shares
+
     def convert_pool2d(self, op: Any, pool_type: str) -> Any:
         """As TVM does, but with average pooling over real numbers: over codes it would round towards zero."""
         result = super().convert_pool2d(op, pool_type)

@@ -53,7 +53,7 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
         numbers(attributes.padding),  # type: ignore[arg-type]
     )
     packed = _weights(rows)
-    rescaling = _rescaling(graph, data, rows, packed, bias, output, _double_product, twice=True)
+    rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=True)
     shape = (batch, *window.output, outputs)
     if groups == 1:
         kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
@@ -77,9 +77,7 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
     shape = shape_of(data.codes)
     window = Window(1, 1, int(np.prod(shape[:-1])), shape[-1], len(rows.codes))
     packed = _weights(rows)
-    per_tensor = bool((rows.scales == rows.scales.flat[0]).all())
-    product = _float_product if per_tensor else _double_product
-    rescaling = _rescaling(graph, data, rows, packed, bias, output, product, twice=False)
+    rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=False)
     kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
     return graph.call("dense", kernel.build(), [data.codes, kernel.packed, *rescaling.arrays], (*shape[:-1], window.outputs))
 
@@ -100,16 +98,6 @@ def _weights(rows: QuantisedConstant) -> npt.NDArray[np.int8]:
     return centred.astype(np.int8)
 
 
-def _double_product(data: float, weights: npt.NDArray[np.float64], output: float) -> npt.NDArray[np.float64]:
-    """Scales as PopulateConvolutionQuantizationParams (kernel_util.cc) multiplies them."""
-    return data * weights / output
-
-
-def _float_product(data: float, weights: npt.NDArray[np.float64], output: float) -> npt.NDArray[np.float64]:
-    """Scales as GetQuantizedConvolutionMultipler (kernel_util.cc) multiplies them: the product in float32."""
-    return np.asarray((np.float32(data) * weights.astype(np.float32)).astype(np.float64) / output)
-
-
 def _rescaling(
     graph: Graph,
     data: Real,
@@ -117,16 +105,16 @@ def _rescaling(
     weights: npt.NDArray[np.int8],
     bias: Any,
     output: Codes,
-    product: Callable[[float, npt.NDArray[np.float64], float], npt.NDArray[np.float64]],
     *,
     twice: bool,
 ) -> Rescaling:
+    """Scales multiplied in float64, as PopulateConvolutionQuantizationParams (kernel_util.cc) does."""
     scales = rows.scale_of_rows()
     if scales is None:
         raise NoKernelError("weights have a scale along another axis than that of the outputs")
     offsets = _bias(graph, bias, data.meaning.scale * scales) - data.meaning.zero_point * channel_sums(weights)
     largest = channel_sums(np.abs(weights.astype(np.int16))) * _LARGEST_CODE  # int16: -128 has no opposite
-    return Rescaling.of(offsets, largest, product(data.meaning.scale, scales, output.scale), output, twice=twice)
+    return Rescaling.of(offsets, largest, data.meaning.scale * scales / output.scale, output, twice=twice)
 
 
 def _bias(graph: Graph, bias: Any, scales: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

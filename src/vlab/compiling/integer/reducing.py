@@ -16,6 +16,7 @@ from vlab.compiling.integer.fixed_point import (
 )
 from vlab.compiling.integer.rescaling import Codes, OverflowingError, check_sum
 from vlab.compiling.integer.writing import clamp
+from vlab.compiling.schedule import ANNOTATION, WRITTEN
 
 _ACCUMULATION_BITS = 12
 """Integer bits of the sum of exponentials (reference/softmax.h, kAccumulationIntegerBits)."""
@@ -147,7 +148,7 @@ def softmax(data: Any, table: Any, output: Codes) -> Any:
         name="total",
     )
     headroom = te.compute((rows,), lambda i: tirx.clz(total[i]).astype("int32"), name="headroom")
-    reciprocal = te.compute((rows,), lambda i: _reciprocal(total[i], headroom[i]), name="reciprocal")
+    reciprocal = _reciprocal(total, headroom)
 
     def code(i: Any, k: Any) -> Any:
         share = _high(reciprocal[i], exponentials[i, k])
@@ -155,18 +156,37 @@ def softmax(data: Any, table: Any, output: Codes) -> Any:
         value = _divided(share, exponent) - 128
         return clamp(value, output.low, output.high).astype("int8")
 
-    return te.compute((rows, classes), code, name="shares")
+    return te.compute((rows, classes), code, name="shares", attrs={ANNOTATION: WRITTEN})
 
 
 def _reciprocal(total: Any, headroom: Any) -> Any:
-    """GetReciprocal (common.h) and one_over_one_plus_x_for_x_in_0_1 (fixedpoint.h): three steps of Newton and Raphson."""
-    above_one = tirx.bitwise_and(tirx.shift_left(total, headroom), tirx.const(_LARGEST, "int32"))
-    half = tirx.shift_right(above_one.astype("int64") + (1 << 31), tirx.const(1, "int64")).astype("int32")
-    x = _high(half, tirx.const(-1010580540, "int32")) + 1515870810
-    for _ in range(3):
-        rest = tirx.const(1 << 29, "int32") - _high(half, x)
-        x = x + tirx.shift_left(_high(x, rest), tirx.const(2, "int32"))
-    return tirx.call_llvm_pure_intrin("int32", "llvm.sshl.sat.i32", x, tirx.const(1, "int32"))
+    """GetReciprocal (common.h) and one_over_one_plus_x_for_x_in_0_1 (fixedpoint.h): three steps of Newton and Raphson.
+
+    Every step is a tensor of its own, and stays one: as one expression it would hold the step before three times.
+    """
+
+    def halved(i: Any) -> Any:
+        above_one = tirx.bitwise_and(tirx.shift_left(total[i], headroom[i]), tirx.const(_LARGEST, "int32"))
+        return tirx.shift_right(above_one.astype("int64") + (1 << 31), tirx.const(1, "int64")).astype("int32")
+
+    half = te.compute(total.shape, halved, name="half")
+    guess = te.compute(total.shape, lambda i: _high(half[i], tirx.const(-1010580540, "int32")) + 1515870810, name="guess")
+    for step in range(3):
+        guess = _better(guess, half, str(step))
+    twice = "llvm.sshl.sat.i32"
+    return te.compute(
+        total.shape, lambda i: tirx.call_llvm_pure_intrin("int32", twice, guess[i], tirx.const(1, "int32")), name="reciprocal"
+    )
+
+
+def _better(guess: Any, half: Any, step: str) -> Any:
+    """One step of Newton and Raphson."""
+    rest = te.compute(guess.shape, lambda i: tirx.const(1 << 29, "int32") - _high(half[i], guess[i]), name=f"rest_{step}")
+    return te.compute(
+        guess.shape,
+        lambda i: guess[i] + tirx.shift_left(_high(guess[i], rest[i]), tirx.const(2, "int32")),
+        name=f"guess_{step}",
+    )
 
 
 def _multiplied_twice(value: Any, multiplier: Multiplier) -> Any:

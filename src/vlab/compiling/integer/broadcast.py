@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.dialects import Dialect, longest_run
+from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.dialects.chains import longest_run
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros

@@ -36,7 +36,6 @@ def build(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     target: Target,
-    header: Path,
     directory: Path,
 ) -> Path:
     """Compile and link the program; dynamic, for it loads the library.
@@ -47,7 +46,6 @@ def build(
         inputs: of the model.
         outputs: of the model.
         target: whose C compiler is used.
-        header: `aot.h` of an artifact: what the harness expects of a model.
         directory: for the program, made where it is missing.
 
     Raises:
@@ -56,14 +54,13 @@ def build(
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tensors.h").write_text(_tensors(model, library, inputs, outputs), encoding="utf-8")
-    (directory / "aot.h").write_bytes(header.read_bytes())
     harness = Harness.of(target)
     flags = [flag for flag in target.compiler.flags if flag != "-static"]
     argv: list[str | Path] = [
         target.compiler.find(),
         *flags,
-        "-I",
-        directory,
+        f"-I{directory}",
+        f"-I{harness.directory}",
         *(harness.directory / source for source in harness.sources),
         SOURCE,
         "-ldl",

@@ -44,7 +44,6 @@ def prepare(model: Path, target: Target, *, library: Path, their_target: Target 
         inputs=manifest.inputs,
         outputs=manifest.outputs,
         target=target,
-        header=compiled.directory / "aot.h",
         directory=work,
     )
     datasets.write_rows(reference.random_rows(manifest.inputs, _SAMPLES), work / INPUTS)

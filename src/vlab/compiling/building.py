@@ -32,8 +32,8 @@ from vlab.records import (
 from vlab.reference import runtime_name
 from vlab.targets import Target
 
-_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.HEADER, exchange.CALLS)
-"""Files of an artifact; the sources are for readers, the calls for its profile."""
+_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.CALLS)
+"""Files of an artifact; the source is for readers, with its header, the calls are for its profile."""
 
 
 Work = Callable[[Order, Path, float, int], Product]
@@ -176,7 +176,9 @@ def _build(
     artifact.mkdir()
     for name in _KEPT:
         (scratch / name).rename(artifact / name)
-        (artifact / name).chmod(0o755 if name == linking.EXECUTABLE else 0o644)
+    shutil.copyfile(harness.directory / toolchain.HEADER, artifact / toolchain.HEADER)
+    for path in artifact.iterdir():
+        path.chmod(0o755 if path.name == linking.EXECUTABLE else 0o644)
     return artifact, _manifest(order, sources, product, linked.memory, stack_used, numerics, artifact)
 
 

@@ -10,7 +10,6 @@ RESPONSE = "response.json"
 
 KERNELS = "kernels.o"
 SOURCE = "model.c"
-HEADER = "aot.h"
 ASSEMBLY = "weights.S"
 WEIGHTS = "weights.bin"
 CALLS = "calls.json"

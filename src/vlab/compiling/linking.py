@@ -49,7 +49,7 @@ def _run(directory: Path, compiler: Compiler, harness: Harness, options: tuple[s
         f"-ffile-prefix-map={directory}=.",
         "-Wl,--build-id=none",
         "-s",
-        "-I.",
+        f"-I{harness.directory}",
         *options,
         *(str(harness.directory / name) for name in harness.sources),
         exchange.SOURCE,

@@ -17,6 +17,8 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
 THREADS = "threads.c"
 """Of a Linux board's program, where it has more than one."""
 LINKER_SCRIPT = "firmware.ld"
+HEADER = "aot.h"
+"""What the C of a model includes."""
 _SHARED = ("datasets", "numerics", "records", "reference", "targets")
 """Modules and packages of vlab that decide on which inputs, against what and how closely an artifact is checked, how a target
 is read and what a manifest looks like."""
@@ -50,9 +52,9 @@ class Harness:
         """
         directory = settings.data_dir("targets") / "harness"
         if target.firmware is None:
-            harness = cls(directory, ("linux.c", "profile.c"), ("linux.h", THREADS))
+            harness = cls(directory, ("linux.c", "profile.c"), (HEADER, "linux.h", THREADS))
         else:
-            harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), ("board.h", LINKER_SCRIPT))
+            harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), (HEADER, "board.h", LINKER_SCRIPT))
         for path in harness.files:
             if not path.is_file():
                 raise CompileError(f"{path} is missing, and without the harness nothing can be linked; install vlab again")

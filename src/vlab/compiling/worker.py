@@ -77,7 +77,6 @@ def _compile(order: Order, directory: Path) -> Product:
     _stage("generating machine code")
     lowering.emit_object(lowered, order.target).write_to_file(str(directory / exchange.KERNELS), "o")
     (directory / exchange.SOURCE).write_text(generated.source, encoding="utf-8")
-    (directory / exchange.HEADER).write_text(generating.HEADER, encoding="utf-8")
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
     (directory / exchange.CALLS).write_bytes(Calls(calls=generated.calls).to_json())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.boards import ready
+from tests.handwritten import ONE_CALL
 from vlab import processes, targets
 from vlab.compiling import exchange, linking
 from vlab.compiling.exchange import ProbeCase, Product
@@ -16,14 +17,6 @@ from vlab.records import Calls, Kernel, KernelCall, TensorSpec
 from vlab.targets import Target
 
 FIRMWARE = sorted(name for name, target in targets.known().items() if target.firmware)
-
-HEADER = """\
-#include <stdint.h>
-extern const uint32_t aot_input_count, aot_output_count, aot_call_count;
-extern const uint64_t aot_input_bytes[], aot_output_bytes[];
-int aot_run(void *const *inputs, void **outputs);
-int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call));
-"""
 
 # Two inputs, float32[3] and int8[5]; one output, float32[3]: twice the first, plus the sum of the second. The first value can
 # ask for something else.
@@ -64,13 +57,6 @@ int aot_run(void *const *inputs, void **outputs) {
   outputs[0] = arena;
   return 0;
 }
-int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)) {
-  mark(0);
-  mark(0);
-  int failed = aot_run(inputs, outputs);
-  mark(1);
-  return failed;
-}
 """
 
 PRODUCT = Product(
@@ -108,8 +94,7 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Targ
         target = ready(name)
         if name not in images:
             directory = tmp_path_factory.mktemp("image")
-            (directory / exchange.HEADER).write_text(HEADER)
-            (directory / exchange.SOURCE).write_text(MODEL)
+            (directory / exchange.SOURCE).write_text(MODEL + ONE_CALL)
             (directory / exchange.ASSEMBLY).write_text('.section .weights,"a"\n.byte 1, 2, 3, 4\n')
             call = KernelCall(kernel="k", nodes=("n",), macs=0, weight_bytes=4, input_bytes=17, output_bytes=12)
             (directory / exchange.CALLS).write_bytes(Calls(calls=(call,)).to_json())

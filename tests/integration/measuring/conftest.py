@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 
 from tests.boards import ready
+from tests.handwritten import ONE_CALL
 from tests.samples import MANIFEST
 from vlab import processes
 from vlab.compiling.toolchain import Harness
 from vlab.records import ArtifactManifest, FileRef, Plan, TensorSpec, digest_file
 from vlab.targets import Target
-
-HEADER = """\
-#include <stdint.h>
-extern const uint32_t aot_input_count, aot_output_count, aot_call_count;
-extern const uint64_t aot_input_bytes[], aot_output_bytes[];
-int aot_run(void *const *inputs, void **outputs);
-int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call));
-"""
 
 # Two inputs, float32[4] and float32[2]; two outputs, float32[3] and float32[2]. Options change how it misbehaves.
 MODEL = """\
@@ -62,13 +55,6 @@ int aot_run(void *const *inputs, void **outputs) {
   outputs[0] = scores;
   outputs[1] = sums;
   return a[0] == 666.0f ? 7 : 0;
-}
-int aot_profile(void *const *inputs, void **outputs, void (*mark)(uint32_t call)) {
-  mark(0);
-  mark(0);
-  int failed = aot_run(inputs, outputs);
-  mark(1);
-  return failed;
 }
 """
 
@@ -125,13 +111,14 @@ def build(tmp_path: Path) -> Callable[..., Toy]:
         target = ready(name)
         directory = tmp_path / "artifact"
         directory.mkdir()
-        (directory / "aot.h").write_text(HEADER)
-        (directory / "toy.c").write_text(MODEL)
+        (directory / "toy.c").write_text(MODEL + ONE_CALL)
         harness = Harness.of(target)
         sources = [harness.directory / source for source in harness.sources]
         warnings = ["-Wall", "-Wextra", "-Werror"]
         argv = [target.compiler.find(), *target.compiler.flags, *warnings, *(f"-D{option}" for option in options)]
-        done = processes.run_limited([*argv, "-I.", "-o", "model", *sources, "toy.c"], timeout_s=60, cwd=directory)
+        done = processes.run_limited(
+            [*argv, f"-I{harness.directory}", "-o", "model", *sources, "toy.c"], timeout_s=60, cwd=directory
+        )
         assert 0 == done.returncode, done.stderr
         executable = directory / "model"
         file = FileRef(name="model", sha256=digest_file(executable), size_bytes=executable.stat().st_size)

@@ -12,6 +12,7 @@ from onnx import helper
 
 from tests.unit.compiling.conftest import onnx_model, tensor
 from vlab.compiling import generating, importing, lowering
+from vlab.compiling.toolchain import Harness
 from vlab.records import Kernel
 from vlab.targets import Compiler, Llvm, Target
 
@@ -48,11 +49,10 @@ def run(model: Any, inputs: Sequence[Array], target: Target, directory: Path) ->
     directory.mkdir(exist_ok=True)
     lowering.emit_object(lowered, target).write_to_file(str(directory / "kernels.o"), "o")
     (directory / "model.c").write_text(generated.source)
-    (directory / "aot.h").write_text(generating.HEADER)
     (directory / "weights.S").write_text(generating.WEIGHTS)
     (directory / "weights.bin").write_bytes(generated.weights)
-    argv = [target.compiler.find(), *target.compiler.flags, "-I.", "model.c", "weights.S", "kernels.o", "-lm", "-o", "model.so"]
-    subprocess.run(argv, check=True, cwd=directory)
+    argv = [target.compiler.find(), *target.compiler.flags, f"-I{Harness.of(target).directory}"]
+    subprocess.run([*argv, "model.c", "weights.S", "kernels.o", "-lm", "-o", "model.so"], check=True, cwd=directory)
     library = ctypes.CDLL(str(directory / "model.so"))
     columns = [np.ascontiguousarray(array) for array in inputs]
     pointers = (ctypes.c_void_p * len(columns))(*[column.ctypes.data for column in columns])

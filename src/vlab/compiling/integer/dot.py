@@ -6,7 +6,6 @@ each to its own padded run. Padding of the image is with the zero point, so that
 for all pixels alike.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,9 @@ from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.rescaling import Rescaling
-from vlab.compiling.integer.window import Window, padded
+from vlab.compiling.integer.window import Window, copy_windows, padded
 from vlab.compiling.integer.writing import loop, span, split, vector, written, zeros
 from vlab.compiling.workload import MACS
-
-_COPY_BYTES = (16, 8, 4, 2, 1)
 
 
 class DotKernel:
@@ -31,13 +28,12 @@ class DotKernel:
     ) -> None:
         """`weights` are [outputs, kernel height, kernel width, channels]; the zero point is that of the data."""
         self.window, self.zero_point, self.rescaling, self.dialect = window.flattened(), zero_point, rescaling, dialect
-        kernel_height, kernel_width = window.kernel
-        run = kernel_width * window.channels if window.dilation[1] == 1 else window.channels
+        run = window.runs[2]
         smallest = dialect.chunks[-1]
         self.copies = run % smallest != 0
         """Whether windows are copied to runs of their own."""
         if self.copies:
-            length = kernel_height * kernel_width * window.channels
+            length = weights[0].size
             rows = np.pad(weights.reshape(window.outputs, 1, length), ((0, 0), (0, 0), (0, -length % smallest)))
         else:
             rows = weights.reshape(window.outputs, -1, run)
@@ -84,7 +80,7 @@ class DotKernel:
             copied = builder.alloc_buffer((wide * self.rows.shape[2],), "int8") if self.copies else None
             with loop(window.batch) as batch, loop(high) as row:
                 if copied is not None:
-                    self._copy_windows(image, copied, batch, row)
+                    copy_windows(image, copied, self.window, self.rows.shape[2], batch, row)
                 for first, size, count in self._tiles():
                     with loop(count) as tile:
                         for start, pixels, times in split(wide, self.dialect.pixels):
@@ -100,23 +96,6 @@ class DotKernel:
                                     (first + tile * size, size),
                                 )
         return kernel.get().with_attr(MACS, window.macs)
-
-    def _runs(self) -> tuple[int, int, int]:
-        """Rows and columns of a window that are runs of their own, and the length of one."""
-        height, width = self.window.kernel
-        return (
-            (height, 1, width * self.window.channels) if self.window.dilation[1] == 1 else (height, width, self.window.channels)
-        )
-
-    def _copy_windows(self, image: Any, copied: Any, batch: Any, row: Any) -> None:
-        """Each window of a row of outputs to a run of its own, whose padding meets weights of 0 and may be anything."""
-        height, width, length = self._runs()
-        with builder.serial(0, self.window.output[1]) as column:
-            for inner in range(height * width):
-                source = self.window.at(batch, row, column, inner // width, inner % width)
-                target = column * self.rows.shape[2] + inner * length
-                for start, size in _pieces(length):
-                    builder.buffer_store(copied, vector(image, source + start, size), [span(target + start, size)])
 
     def _tile(
         self,
@@ -136,7 +115,7 @@ class DotKernel:
         totals = [[builder.alloc_buffer((lanes,), "int32", scope="local") for _ in range(channels)] for _ in range(pixels)]
         for total in (one for pixel in totals for one in pixel):
             builder.buffer_store(total, zeros("int32", lanes), [span(0, lanes)])
-        rows, columns, _ = (1, 1, 0) if self.copies else self._runs()
+        rows, columns, _ = (1, 1, 0) if self.copies else self.window.runs
         with loop(rows) as inner_row, loop(columns) as inner_column:
             sources = [
                 (column + pixel) * length
@@ -198,15 +177,6 @@ def _steps(rows: npt.NDArray[np.int8], dialect: Dialect) -> list[_Step]:
             steps.append(_Step(at, size, chain, count))
             at += size * chain * count
     return steps
-
-
-def _pieces(length: int) -> Iterator[tuple[int, int]]:
-    """A run as pieces that one instruction copies."""
-    at = 0
-    while at < length:
-        size = next(size for size in _COPY_BYTES if size <= length - at)
-        yield at, size
-        at += size
 
 
 def _bound(value: Any) -> Any:

@@ -1,14 +1,16 @@
 """The shape of a convolution, and the padded image it reads."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.writing import loop
+from vlab.compiling.integer.writing import loop, span, vector
 
+_COPY_BYTES = (16, 8, 4, 2, 1)
 _FLAT_BYTES = 32_768
 """Images up to this size are one long row to a 1 by 1 convolution: tiles of pixels then divide it better."""
 
@@ -55,6 +57,12 @@ class Window:
         line = batch * high + row * self.strides[0] + inner_row * self.dilation[0]
         return (line * wide + column * self.strides[1] + inner_column * self.dilation[1]) * self.channels
 
+    @property
+    def runs(self) -> tuple[int, int, int]:
+        """Rows and columns of a window that are runs of bytes of their own, and the length of one."""
+        height, width = self.kernel
+        return (height, 1, width * self.channels) if self.dilation[1] == 1 else (height, width, self.channels)
+
     def flattened(self) -> "Window":
         """The same over one long row, where that is the same and small enough."""
         pixels = self.batch * self.height * self.width
@@ -92,3 +100,23 @@ def _fill(buffer: Any, start: Any, size: int, value: Any) -> None:
     if size:
         with builder.serial(0, size) as at:
             builder.buffer_store(buffer, value, [start + at])
+
+
+def copy_windows(image: Any, copied: Any, window: Window, length: int, batch: Any, row: Any) -> None:
+    """Each window of a row of outputs to `length` bytes of its own; what its runs do not fill may be anything."""
+    rows, columns, run = window.runs
+    with builder.serial(0, window.output[1]) as column:
+        for inner in range(rows * columns):
+            source = window.at(batch, row, column, inner // columns, inner % columns)
+            target = column * length + inner * run
+            for start, size in _pieces(run):
+                builder.buffer_store(copied, vector(image, source + start, size), [span(target + start, size)])
+
+
+def _pieces(length: int) -> Iterator[tuple[int, int]]:
+    """A run as pieces that one instruction copies."""
+    at = 0
+    while at < length:
+        size = next(size for size in _COPY_BYTES if size <= length - at)
+        yield at, size
+        at += size

@@ -1,17 +1,8 @@
-/* The program around a compiled model on a microcontroller: read inputs, run, time, and say what was seen.
+/* The program around a compiled model on a microcontroller: read inputs, run, time, and say what was seen. Its commands:
+ * commands.h.
  *
- *   model infer INPUTS OUTPUTS      run every sample, write its outputs
- *   model time INPUTS SAMPLES WARMUP_MIN_COUNT WARMUP_MIN_NS WARMUP_MAX_NS MIN_COUNT MIN_NS MAX_NS MAX_COUNT
- *                                   warm up, then time inferences; samples as raw uint64 nanoseconds, one JSON line
- *   model memory INPUTS             run two samples; one JSON line with the memory in use and the depth of the stack
- *   model count INPUTS N            run the first sample N times and print nothing, for an emulator that counts instructions
- *   model profile INPUTS READINGS N COUNTER
- *                                   run the first sample N times and read a counter before the first kernel, twice, and after
- *                                   each one
- *
- * The commands, files and answers are those of linux.c. Files and arguments come by semihosting, from the debugger or emulator;
- * arguments hold no blanks. There is no heap, and no C library but for what kernels call. On any error: one line on standard
- * error and exit status 2.
+ * Files and arguments come by semihosting, from the debugger or emulator; arguments hold no blanks. There is no heap, and no C
+ * library but for what kernels call.
  *
  * Set by whoever links: INPUT_COUNT, OUTPUT_COUNT, CALL_COUNT, INPUTS_BYTES (of one sample, each input rounded up to 16 bytes).
  */
@@ -21,6 +12,7 @@
 
 #include "aot.h"
 #include "board.h"
+#include "commands.h"
 
 enum { SYS_OPEN = 1, SYS_CLOSE = 2, SYS_WRITE = 5, SYS_READ = 6, SYS_SEEK = 10, SYS_FLEN = 12, SYS_GET_CMDLINE = 21 };
 enum { SYS_EXIT_EXTENDED = 32, APPLICATION_EXIT = 0x20026 };
@@ -64,6 +56,8 @@ static _Noreturn void fail(const char *what, const char *name, const char *why) 
   leave(FAILED);
 }
 
+_Noreturn void refuse(const char *why) { fail(why, "", ""); }
+
 static char *format_number(uint64_t value, unsigned base) {
   static char text[24];
   char *at = text + sizeof text - 1;
@@ -72,7 +66,7 @@ static char *format_number(uint64_t value, unsigned base) {
   return at;
 }
 
-static uint64_t parse_number(const char *name, const char *text) {
+uint64_t parse_number(const char *name, const char *text) {
   uint64_t value = 0;
   const char *at = text;
   for (; *at >= '0' && *at <= '9'; at++) {
@@ -147,7 +141,7 @@ static void run(void) {
   if (failed) fail("kernel call failed: ", format_number((uint64_t)failed, 10), "");
 }
 
-static void infer(const char *inputs_name, const char *outputs_name) {
+void infer(const char *inputs_name, const char *outputs_name) {
   uintptr_t count;
   file source = open_inputs(inputs_name, &count), sink = open_for_writing(outputs_name);
   while (count--) {
@@ -158,14 +152,14 @@ static void infer(const char *inputs_name, const char *outputs_name) {
   close_written(sink);
 }
 
-static void count_instructions(const char *inputs_name, uint64_t inferences) {
+void count_instructions(const char *inputs_name, uint64_t inferences) {
   uintptr_t count;
   file source = open_inputs(inputs_name, &count);
   read_sample(source);
   while (inferences--) run();
 }
 
-static void measure_memory(const char *inputs_name) {
+void measure_memory(const char *inputs_name) {
   uintptr_t count;
   file source = open_inputs(inputs_name, &count), answer = open_file(":tt", WRITE);
   for (uintptr_t i = 0; i < count && i < MEMORY_SAMPLES; i++) {
@@ -242,12 +236,7 @@ static uint64_t warm_up(uint64_t min_count, uint64_t min_ns, uint64_t max_ns, fi
   return median_before(count, count < WINDOW ? (uint32_t)count : WINDOW);
 }
 
-struct limits {
-  uint64_t warmup_min_count, warmup_min_ns, warmup_max_ns, min_count, min_ns, max_ns, max_count;
-};
-
-static void time_inferences(const char *inputs_name, const char *samples_name, struct limits limits) {
-  if (limits.max_count < limits.min_count || limits.max_count == 0) fail("MAX_COUNT is below MIN_COUNT or 0", "", "");
+void time_inferences(const char *inputs_name, const char *samples_name, struct limits limits) {
   start_timer();
   dataset = open_inputs(inputs_name, &dataset_samples);
   file sink = open_for_writing(samples_name), answer = open_file(":tt", WRITE);
@@ -255,9 +244,7 @@ static void time_inferences(const char *inputs_name, const char *samples_name, s
   print_field(answer, ",\"clock_resolution_ns\":", (1000000000u + TIMER_HZ - 1) / TIMER_HZ);
   uint64_t median_ns = warm_up(limits.warmup_min_count, limits.warmup_min_ns, limits.warmup_max_ns, answer);
 
-  /* Where more than three quarters of MAX_COUNT would fit into MIN_NS, only one of `stride` inferences is timed. */
-  uint64_t expected = limits.min_ns / (median_ns + 1) + 1, stride = expected * 4 / 3 / limits.max_count + 1;
-  uint64_t count = 0, inferences = 0, elapsed = 0, begin = now_ns();
+  uint64_t stride = choose_stride(limits, median_ns), count = 0, inferences = 0, elapsed = 0, begin = now_ns();
   while (count < limits.max_count && elapsed < limits.max_ns && (count < limits.min_count || elapsed < limits.min_ns)) {
     for (uint64_t i = 1; i < stride; i++, inferences++) {
       take_next_sample();
@@ -285,7 +272,7 @@ static __attribute__((noinline, noclone)) void mark(uint32_t call) {
   if (next_reading) *next_reading++ = read_timer();
 }
 
-static void profile(const char *inputs_name, const char *readings_name, uint64_t repetitions, const char *counter) {
+void profile(const char *inputs_name, const char *readings_name, uint64_t repetitions, const char *counter) {
   uint64_t readings[CALL_COUNT + 2]; /* on the stack, for other modes need no memory for it */
   bool timed = !strcmp(counter, "ns");
   if (!timed && strcmp(counter, "none") && strcmp(counter, "instructions"))
@@ -332,38 +319,15 @@ static int split_command_line(void) {
   return count;
 }
 
-static __attribute__((noinline)) void carry_out(void) {
+static __attribute__((noinline)) void begin(void) {
   int count = split_command_line();
-  const char *mode = count > 1 ? words[1] : "";
   prepare_inputs();
-  if (!strcmp(mode, "infer") && count == 4) {
-    infer(words[2], words[3]);
-  } else if (!strcmp(mode, "time") && count == 11) {
-    struct limits limits = {
-        .warmup_min_count = parse_number("WARMUP_MIN_COUNT", words[4]),
-        .warmup_min_ns = parse_number("WARMUP_MIN_NS", words[5]),
-        .warmup_max_ns = parse_number("WARMUP_MAX_NS", words[6]),
-        .min_count = parse_number("MIN_COUNT", words[7]),
-        .min_ns = parse_number("MIN_NS", words[8]),
-        .max_ns = parse_number("MAX_NS", words[9]),
-        .max_count = parse_number("MAX_COUNT", words[10]),
-    };
-    time_inferences(words[2], words[3], limits);
-  } else if (!strcmp(mode, "memory") && count == 3) {
-    measure_memory(words[2]);
-  } else if (!strcmp(mode, "count") && count == 4) {
-    count_instructions(words[2], parse_number("N", words[3]));
-  } else if (!strcmp(mode, "profile") && count == 6) {
-    profile(words[2], words[3], parse_number("N", words[4]), words[5]);
-  } else {
-    fail("expected one of: infer INPUTS OUTPUTS | time INPUTS SAMPLES WARMUP_MIN_COUNT WARMUP_MIN_NS WARMUP_MAX_NS MIN_COUNT "
-         "MIN_NS MAX_NS MAX_COUNT | memory INPUTS | count INPUTS N | profile INPUTS READINGS N COUNTER", "", "");
-  }
+  carry_out(count, words);
 }
 
 _Noreturn void run_program(void) {
   uint8_t *here = __builtin_frame_address(0);
   memset(stack_bottom, PAINT, (size_t)(here - UNPAINTED - stack_bottom));
-  carry_out();
+  begin();
   leave(0);
 }

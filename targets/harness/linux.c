@@ -1,16 +1,5 @@
-/* The program around a compiled model on a Linux board: read inputs, run, time, and say what was seen.
- *
- *   model infer INPUTS OUTPUTS      run every sample, write its outputs
- *   model time INPUTS SAMPLES WARMUP_MIN_COUNT WARMUP_MIN_NS WARMUP_MAX_NS MIN_COUNT MIN_NS MAX_NS MAX_COUNT
- *                                   warm up, then time inferences; samples as raw uint64 nanoseconds, one JSON line
- *   model memory INPUTS             run two samples; one JSON line with the peak of resident memory
- *   model count INPUTS N            run the first sample N times and print nothing, for a plugin that counts instructions
- *   model profile INPUTS READINGS N COUNTER
- *                                   run the first sample N times and read a counter after each kernel (profile.c)
- *
- * INPUTS and OUTPUTS are raw little-endian: the samples one after the other, each with all its tensors concatenated.
- * On any error: one line on standard error and exit status 2.
- */
+/* The program around a compiled model on a Linux board: read inputs, run, time, and say what was seen. Its commands:
+ * commands.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "linux.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -36,6 +26,7 @@ enum { ALIGNMENT = 64, SMALLEST_WINDOW = 5, LARGEST_WINDOW = 256, CLOCK_READINGS
 
 void **inputs, **outputs;
 static uint64_t sample_bytes; /* all inputs of one sample */
+static uint64_t started_ns;
 
 _Noreturn void fail(const char *format, ...) {
   va_list arguments;
@@ -46,6 +37,8 @@ _Noreturn void fail(const char *format, ...) {
   va_end(arguments);
   exit(2);
 }
+
+_Noreturn void refuse(const char *why) { fail("%s", why); }
 
 static uint64_t read_clock(clockid_t clock) {
   struct timespec now;
@@ -113,7 +106,7 @@ void close_written(FILE *file, const char *path) {
   if (fclose(file)) fail("cannot write %s: %s", path, strerror(errno));
 }
 
-static void infer(const char *inputs_path, const char *outputs_path) {
+void infer(const char *inputs_path, const char *outputs_path) {
   uint64_t count;
   FILE *source = open_inputs(inputs_path, &count), *sink = open_for_writing(outputs_path);
   while (count--) {
@@ -124,7 +117,7 @@ static void infer(const char *inputs_path, const char *outputs_path) {
   close_written(sink, outputs_path);
 }
 
-static void count_instructions(const char *inputs_path, uint64_t inferences) {
+void count_instructions(const char *inputs_path, uint64_t inferences) {
   uint64_t count;
   FILE *source = open_inputs(inputs_path, &count);
   read_sample(source, inputs_path);
@@ -214,12 +207,7 @@ static uint64_t clock_step_ns(void) {
   return smallest == UINT64_MAX ? 0 : smallest;
 }
 
-struct limits {
-  uint64_t warmup_min_count, warmup_min_ns, warmup_max_ns, min_count, min_ns, max_ns, max_count;
-};
-
-static void time_inferences(const char *inputs_path, const char *samples_path, struct limits limits, uint64_t started_ns) {
-  if (limits.max_count < limits.min_count || limits.max_count == 0) fail("MAX_COUNT is below MIN_COUNT or 0");
+void time_inferences(const char *inputs_path, const char *samples_path, struct limits limits) {
   map_dataset(inputs_path);
   FILE *sink = open_for_writing(samples_path);
   uint64_t *samples = allocate(limits.max_count * sizeof *samples), count = 0, inferences = 0;
@@ -227,8 +215,7 @@ static void time_inferences(const char *inputs_path, const char *samples_path, s
   uint64_t step_ns = clock_step_ns(), load_ns = now_ns() - started_ns;
   struct warmup warmup = warm_up(limits.warmup_min_count, limits.warmup_min_ns, limits.warmup_max_ns);
 
-  /* Where more than three quarters of MAX_COUNT would fit into MIN_NS, only one of `stride` inferences is timed. */
-  uint64_t expected = limits.min_ns / (warmup.median_ns + 1) + 1, stride = expected * 4 / 3 / limits.max_count + 1;
+  uint64_t stride = choose_stride(limits, warmup.median_ns);
   struct rusage before, after;
   getrusage(RUSAGE_SELF, &before);
   uint64_t cpu_begin = read_clock(CLOCK_PROCESS_CPUTIME_ID), begin = now_ns(), elapsed = 0;
@@ -315,7 +302,7 @@ static const char *read_high_water_mark(uint64_t *bytes) {
   return "/proc/self/status has no VmHWM";
 }
 
-static void measure_memory(const char *inputs_path) {
+void measure_memory(const char *inputs_path) {
   bool guest = emulated();
   uint64_t count, bytes = 0;
   FILE *source = open_inputs(inputs_path, &count);
@@ -342,32 +329,9 @@ static void check_vectors(void) {}
 #endif
 
 int main(int argc, char **argv) {
-  uint64_t started_ns = now_ns();
+  started_ns = now_ns();
   check_vectors();
-  const char *mode = argc > 1 ? argv[1] : "";
   prepare();
-  if (!strcmp(mode, "infer") && argc == 4) {
-    infer(argv[2], argv[3]);
-  } else if (!strcmp(mode, "time") && argc == 11) {
-    struct limits limits = {
-        .warmup_min_count = parse_number("WARMUP_MIN_COUNT", argv[4]),
-        .warmup_min_ns = parse_number("WARMUP_MIN_NS", argv[5]),
-        .warmup_max_ns = parse_number("WARMUP_MAX_NS", argv[6]),
-        .min_count = parse_number("MIN_COUNT", argv[7]),
-        .min_ns = parse_number("MIN_NS", argv[8]),
-        .max_ns = parse_number("MAX_NS", argv[9]),
-        .max_count = parse_number("MAX_COUNT", argv[10]),
-    };
-    time_inferences(argv[2], argv[3], limits, started_ns);
-  } else if (!strcmp(mode, "memory") && argc == 3) {
-    measure_memory(argv[2]);
-  } else if (!strcmp(mode, "count") && argc == 4) {
-    count_instructions(argv[2], parse_number("N", argv[3]));
-  } else if (!strcmp(mode, "profile") && argc == 6) {
-    profile(argv[2], argv[3], parse_number("N", argv[4]), argv[5]);
-  } else {
-    fail("expected: infer INPUTS OUTPUTS | time INPUTS SAMPLES and 7 limits | memory INPUTS | count INPUTS N | "
-         "profile INPUTS READINGS N COUNTER");
-  }
+  carry_out(argc, argv);
   return 0;
 }

@@ -9,7 +9,6 @@ extern void **inputs, **outputs; /* pointers to the tensors of the current sampl
 
 _Noreturn void fail(const char *format, ...);
 uint64_t now_ns(void);
-uint64_t parse_number(const char *name, const char *text);
 void *allocate(uint64_t bytes);
 
 /* Opens the inputs and counts the samples in them: at least one, all whole. */
@@ -19,6 +18,3 @@ void read_sample(FILE *file, const char *path);
 FILE *open_for_writing(const char *path);
 void write_all(const void *data, uint64_t bytes, FILE *file, const char *path);
 void close_written(FILE *file, const char *path);
-
-/* profile.c */
-void profile(const char *inputs_path, const char *readings_path, uint64_t repetitions, const char *counter);

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "linux.h"
 
 enum { WARMUP_INFERENCES = 3 };

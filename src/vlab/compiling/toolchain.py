@@ -52,9 +52,10 @@ class Harness:
         """
         directory = settings.data_dir("targets") / "harness"
         if target.firmware is None:
-            harness = cls(directory, ("linux.c", "profile.c"), (HEADER, "linux.h", THREADS))
+            sources, others = ("linux.c", "profile.c"), ("linux.h", THREADS)
         else:
-            harness = cls(directory, ("firmware.c", f"{target.firmware.family}.c"), (HEADER, "board.h", LINKER_SCRIPT))
+            sources, others = ("firmware.c", f"{target.firmware.family}.c"), ("board.h", LINKER_SCRIPT)
+        harness = cls(directory, ("commands.c", *sources), (HEADER, "commands.h", *others))
         for path in harness.files:
             if not path.is_file():
                 raise CompileError(f"{path} is missing, and without the harness nothing can be linked; install vlab again")

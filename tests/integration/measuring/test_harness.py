@@ -102,9 +102,9 @@ def test_count_prints_nothing(build: Build) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], r"expected: infer"),
-        (["infer", "in.bin"], r"expected: infer"),
-        (["dance", "in.bin", "x"], r"expected: infer"),
+        ([], r"expected one of: infer"),
+        (["infer", "in.bin"], r"expected one of: infer"),
+        (["dance", "in.bin", "x"], r"expected one of: infer"),
         (["infer", "none.bin", "out.bin"], r"cannot read none\.bin: No such file"),
         (["infer", "torn.bin", "out.bin"], r"torn\.bin has 25 bytes, expected a multiple of 24"),
         (["infer", "empty.bin", "out.bin"], r"empty\.bin has 0 bytes"),

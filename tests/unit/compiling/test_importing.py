@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from tflite import BuiltinOperator
 
 from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
-from tests.unit.compiling.tflite_model import dense_softmax
+from tests.unit.compiling.tflite_model import Operator, Tensor, dense_softmax, written
 from vlab.compiling.importing import Imported, import_onnx, import_tflite
 from vlab.errors import ModelError
 
@@ -43,6 +44,81 @@ def test_all_unknown_operators_are_named_with_their_nodes():
     with pytest.raises(ModelError, match=expected) as caught:
         imported(model)
     assert "Relu" not in str(caught.value)
+
+
+def test_operators_that_onnx_lacks_are_named_all_at_once_with_the_nearest_it_has():
+    """Misspelt, too new, dropped and invented operators, one of them within a branch, beside one of another domain."""
+    branch = helper.make_graph([helper.make_node("Inner", ["x"], ["o"])], "branch", [], [tensor("o", [1, 3])])
+    nodes = [
+        helper.make_node("relu", ["x"], ["a"], name="lower"),
+        helper.make_node("Convolution", ["a"], ["b"], name="long"),
+        helper.make_node("Gelu", ["b"], ["c"], name="new"),
+        helper.make_node("Scatter", ["c", "c", "c"], ["d"], name="old"),
+        helper.make_node("If", ["t"], ["e"], name="branching", then_branch=branch, else_branch=branch),
+        helper.make_node("Thing", ["d"], ["y"], name="theirs", domain="their.domain"),
+    ]
+    inputs = [tensor("x", [1, 3]), tensor("t", [], TensorProto.BOOL)]
+    model = onnx_model(nodes, inputs, [tensor("y", [1, 3]), tensor("e", [1, 3])])
+    model.opset_import.append(helper.make_opsetid("their.domain", 1))
+
+    with pytest.raises(ModelError) as caught:
+        imported(model)
+    for told in (
+        "Convolution (node long): ONNX has no such operator; the nearest is Conv",
+        "Gelu (node new): ONNX has it from operator set 20 on, and the model says 18",
+        "Inner (node branching): ONNX has no such operator",
+        "Scatter (node old): ONNX dropped it before operator set 18; use ScatterElements",
+        "relu (node lower): ONNX has no such operator; the nearest is Relu",
+        "their.domain.Thing (node theirs)",
+    ):
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [0, 99])
+def test_an_operator_set_nobody_knows_is_refused(version: int):
+    """What operators mean in a version to come is not guessed."""
+    model = relu([1, 3])
+    model.opset_import[0].version = version
+    with pytest.raises(ModelError, match=rf"operator set {version}, expected 1 to \d+; export it with one of these"):
+        imported(model)
+
+
+def test_text_among_the_weights_is_refused_by_node():
+    """A table of words has no place on a board."""
+    model = onnx_model([helper.make_node("Gather", ["words", "x"], ["y"], name="look")], [tensor("x", [1], TensorProto.INT64)],
+                       [tensor("y", [1], TensorProto.STRING)])  # fmt: skip
+    model.graph.initializer.append(helper.make_tensor("words", TensorProto.STRING, [2], [b"no", b"yes"]))
+    with pytest.raises(ModelError, match=r"Gather \(node look\): it computes with text"):
+        imported(model)
+
+
+def test_sparse_weights_are_refused():
+    """They are named instead of being missed."""
+    model = onnx_model([helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [1, 3])], [tensor("y", [1, 3])])
+    values, places = (
+        helper.make_tensor(*one) for one in (("w", TensorProto.FLOAT, [1], [2.0]), ("p", TensorProto.INT64, [1], [1]))
+    )
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [3]))
+    with pytest.raises(ModelError, match="weight w is sparse"):
+        imported(model)
+
+
+def test_tflite_operators_that_cannot_be_compiled_are_named_all_at_once():
+    """With their places and tensors, by the converter's list or by what it stumbles over."""
+    tensors = [Tensor(name, (1, 3)) for name in ("x", "a", "b", "c", "y")]
+    operators = [
+        Operator(BuiltinOperator.WHILE, ["x"], "a"),
+        Operator(BuiltinOperator.SOFTMAX, ["a"], "b"),
+        Operator(BuiltinOperator.CONV_2D, ["b"], "c"),
+        Operator(BuiltinOperator.SKIP_GRAM, ["c"], "y"),
+    ]
+    with pytest.raises(ModelError) as caught:
+        import_tflite(written(tensors, operators), {})
+    told = str(caught.value)
+    assert all(
+        one in told
+        for one in ("CONV_2D (node 2 c): ", "SKIP_GRAM (node 3 y)", "SOFTMAX (node 1 b): ", "WHILE (node 0 a): control flow")
+    )
 
 
 def test_control_flow_is_refused_by_node():
@@ -82,7 +158,7 @@ def test_a_free_batch_becomes_one_with_a_notice():
     [
         ([1, 3, "H", "W"], r"x is \[1, 3, H, W\]: --shape x=1,3,32,32"),
         (["N", "T"], r"x is \[N, T\]: --shape x=1,32"),
-        ([1, 0], r"x is \[1, \?\]: --shape x=1,32"),
+        ([1, -1], r"x is \[1, \?\]: --shape x=1,32"),
         (None, r"x is of unknown rank: --shape x="),
     ],
 )
@@ -105,6 +181,26 @@ def test_a_given_shape_must_agree_with_the_model(given: tuple[int, ...]):
     """A shape of another rank, with another fixed extent or an empty one is refused."""
     with pytest.raises(ModelError, match=r"is given for input x; expected \[1, 3, H, W\]"):
         imported(relu([1, 3, "H", "W"]), x=given)
+
+
+def test_a_given_shape_fixes_its_names_in_every_input():
+    """Inputs that share a name get its extent from the one that is given, and two extents for one name are refused."""
+    node = helper.make_node("Add", ["x", "z"], ["y"])
+    model = onnx_model([node], [tensor("x", ["N", "T"]), tensor("z", ["N", 1, "K"])], [tensor("y", ["N", "a", "b"])])
+
+    got = imported(model, x=(2, 3), z=(2, 1, 3))
+    assert [[2, 3], [2, 1, 3]] == [[int(extent) for extent in param.ty.shape] for param in got.module["main"].params]
+    with pytest.raises(ModelError, match=r"z is \[2, 1, K\]: --shape z=2,1,32"):
+        imported(model, x=(2, 3))
+    with pytest.raises(ModelError, match=r"N both 2 and 4 \(input z\)"):
+        imported(model, x=(2, 3), z=(4, 1, 3))
+
+
+@pytest.mark.parametrize("extent", [0, -3])
+def test_an_input_without_elements_is_refused(extent: int):
+    """An extent that is no number of elements is neither taken for a batch nor compiled to nothing."""
+    with pytest.raises(ModelError, match=rf"input x has the extent {extent} on axis 0; expected 1 or more"):
+        imported(relu([extent, 3]))
 
 
 def test_a_shape_for_an_unknown_input_is_refused():

@@ -9,7 +9,8 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from vlab.compiling.foreign import said
 from vlab.compiling.importing.imported import UNNAMED
 from vlab.compiling.importing.operators import CONVERTERS
-from vlab.compiling.importing.rewriting import Refused, Rewritten
+from vlab.compiling.importing.refusing import Refused
+from vlab.compiling.importing.rewriting import Rewritten
 from vlab.compiling.lineage import Origins
 from vlab.errors import ModelError
 

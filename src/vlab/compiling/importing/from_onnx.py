@@ -6,9 +6,10 @@ from typing import Any
 import onnx
 
 from vlab.compiling.foreign import said
-from vlab.compiling.importing.advice import advise
 from vlab.compiling.importing.imported import UNNAMED, Imported, Shape
-from vlab.compiling.importing.rewriting import Refused, Rewritten, rewrite
+from vlab.compiling.importing.refusing import refusal
+from vlab.compiling.importing.rewriting import Rewritten, rewrite
+from vlab.compiling.importing.undefined import named, set_apart
 from vlab.errors import ModelError
 
 _TYPES = (
@@ -17,6 +18,10 @@ _TYPES = (
     *(onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64),
 )
 """Element types of inputs and outputs."""
+_FREE = -1
+"""Extent that some exporters write where ONNX has a name or nothing."""
+_NAMELESS = "?"
+"""Stands for a free extent without a name."""
 
 
 def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
@@ -33,18 +38,37 @@ def import_onnx(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     from vlab.compiling.importing.converting import convert, takes
 
     model = _parse(content)
-    _refuse_external_data(model)
+    _refuse_versions(model)
+    _refuse_weights(model)
     inputs, notices = _fix_shapes(model, shapes)
+    undefined = set_apart(model)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the model is not valid ONNX: {said(error)}; export it again") from error
     rewritten = rewrite(model, takes)
-    module, nodes, refused = (None, {}, rewritten.refused) if rewritten.refused else convert(rewritten)
-    if refused:
-        raise ModelError(_refusal(refused))
+    if rewritten.refused:
+        raise ModelError(refusal([named(one, undefined) for one in rewritten.refused]))
     _refuse_types(model, rewritten)
+    module, nodes, refused = convert(rewritten)
+    if refused:
+        raise ModelError(refusal(refused))
     return Imported(module, tuple(inputs), tuple(output.name for output in model.graph.output), tuple(notices), nodes)
+
+
+def _refuse_versions(model: Any) -> None:
+    """A version that is newer than the installed onnx may mean anything."""
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"the model has ONNX's file format {model.ir_version}, expected at most {onnx.IR_VERSION}; save it by an older one"
+        )
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and not 1 <= opset.version <= newest:
+            raise ModelError(
+                f"the model has ONNX's operator set {opset.version}, expected 1 to {newest}; export it with one "
+                f"of these, or convert it: onnx.version_converter.convert_version(model, {newest})"
+            )
 
 
 def _refuse_types(model: Any, rewritten: Rewritten) -> None:
@@ -64,20 +88,6 @@ def _refuse_types(model: Any, rewritten: Rewritten) -> None:
             raise ModelError(f"{title} is {kind}; expected one of {expected}, so convert it within the model by Cast")
         if any(extent.HasField("dim_value") and not extent.dim_value for extent in tensor.shape.dim):
             raise ModelError(f"{title} has no elements; drop it from the model")
-
-
-def _refusal(refused: Sequence[Refused]) -> str:
-    """All that cannot be compiled in one message: operators by name with their nodes, the reason, and what to use instead."""
-    nodes: dict[tuple[str, str], list[str]] = {}
-    for one in refused:
-        nodes.setdefault((one.operator, one.why), []).append(one.node)
-    told = []
-    for (operator, why), names in sorted(nodes.items()):
-        advice = advise(operator)
-        told.append(
-            f"{operator} (node {', '.join(dict.fromkeys(names))}){f': {why}' if why else ''}{f'; {advice}' if advice else ''}"
-        )
-    return f"the model has operators that cannot be compiled: {'. '.join(told)}"
 
 
 def _parse(content: bytes) -> Any:
@@ -102,8 +112,12 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(inner)
 
 
-def _refuse_external_data(model: Any) -> None:
+def _refuse_weights(model: Any) -> None:
     for graph in _graphs(model.graph):
+        for sparse in graph.sparse_initializer:
+            raise ModelError(
+                f"weight {sparse.values.name} is sparse; expected dense tensors, so export the model without sparsity"
+            )
         tensors = [
             *graph.initializer,
             *(attribute.t for node in graph.node for attribute in node.attribute if attribute.type == 4),
@@ -129,12 +143,16 @@ def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[list[str], lis
         raise ModelError("the model has no inputs, so there is nothing to run it on; export it with an input")
     if strangers := sorted(set(shapes) - set(names)):
         raise ModelError(f"a shape is given for {', '.join(strangers)}; the inputs of the model are: {', '.join(names)}")
+    given = {value.name: _given(value.name, _dimensions(value), shapes[value.name]) for value in inputs if value.name in shapes}
+    extents = _named_extents({value.name: _dimensions(value) for value in inputs}, given)
     notices, free = [], []
     for value in inputs:
-        dimensions = _dimensions(value)
-        if value.name in shapes:
-            _write_shape(value, _given(value.name, dimensions, shapes[value.name]))
+        if value.name in given:
+            _write_shape(value, given[value.name])
             continue
+        dimensions = _dimensions(value)
+        if dimensions is not None:
+            dimensions = [extents.get(extent, extent) if isinstance(extent, str) else extent for extent in dimensions]
         unknown = None if dimensions is None else [place for place, extent in enumerate(dimensions) if isinstance(extent, str)]
         if dimensions is not None and unknown == [0]:
             notices.append(f"input {value.name}: batch {dimensions[0]} is free and was fixed to 1")
@@ -148,6 +166,18 @@ def _fix_shapes(model: Any, shapes: Mapping[str, Shape]) -> tuple[list[str], lis
     if free:
         raise ModelError(f"the shapes of all inputs must be fixed; choose for example {'; '.join(free)}")
     return names, notices
+
+
+def _named_extents(dimensions: Mapping[str, list[int | str] | None], given: Mapping[str, list[int]]) -> dict[str, int]:
+    """What the given shapes say about names that several inputs may have, as of one batch."""
+    extents: dict[str, int] = {}
+    for name, shape in given.items():
+        for known, extent in zip(dimensions[name] or [], shape, strict=False):
+            if isinstance(known, str) and known != _NAMELESS and extents.setdefault(known, extent) != extent:
+                raise ModelError(
+                    f"the shapes given make {known} both {extents[known]} and {extent} (input {name}); give it one extent"
+                )
+    return extents
 
 
 def _write_shape(value: Any, shape: Sequence[int]) -> None:
@@ -165,7 +195,13 @@ def _dimensions(value: Any) -> list[int | str] | None:
         raise ModelError(f"input {value.name} is not a tensor of numbers; expected only such inputs")
     if not tensor.HasField("shape"):
         return None
-    return [extent.dim_value if extent.dim_value > 0 else extent.dim_param or "?" for extent in tensor.shape.dim]
+    for place, extent in enumerate(tensor.shape.dim):
+        if extent.HasField("dim_value") and (extent.dim_value == 0 or extent.dim_value < _FREE):
+            raise ModelError(
+                f"input {value.name} has the extent {extent.dim_value} on axis {place}; expected 1 or more, or a name or "
+                f"{_FREE} for one that is free, so export the model with other inputs"
+            )
+    return [extent.dim_value if extent.dim_value > 0 else extent.dim_param or _NAMELESS for extent in tensor.shape.dim]
 
 
 def _given(name: str, dimensions: list[int | str] | None, shape: Shape) -> list[int]:

@@ -1,9 +1,11 @@
 """TFLite bytes → Relax module."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from vlab.compiling.foreign import said
 from vlab.compiling.importing.imported import Imported, Shape
+from vlab.compiling.importing.refusing import Refused, refusal
 from vlab.errors import ModelError
 
 
@@ -22,22 +24,11 @@ def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
     import tflite
     from tvm.relax.frontend.tflite import from_tflite
 
-    from vlab.compiling.importing.tflite_quantised import QuantisedConverter
+    from vlab.compiling.importing.tflite_converting import Converter
     from vlab.compiling.lineage import Origins
 
     origins = Origins()
-
-    class NamingConverter(QuantisedConverter):
-        """The converter, which also notes what comes of every operator; their names are index and output tensor."""
-
-        def convert_op_to_relax(self) -> None:
-            super().convert_op_to_relax()
-            for index in range(self.subgraph.OperatorsLength()):
-                for tensor in self.get_output_tensors(self.subgraph.Operators(index)):
-                    name = names[tensor.tensor_idx]
-                    if self.exp_tab.has_expr(name):
-                        origins.note(f"{index} {name}", self.exp_tab.get_expr(name))
-
+    refused: list[Refused] = []
     try:
         model = tflite.Model.GetRootAsModel(content, 0)
         graphs = model.SubgraphsLength()
@@ -47,10 +38,13 @@ def import_tflite(content: bytes, shapes: Mapping[str, Shape]) -> Imported:
         outputs = tuple(names[int(index)] for index in graph.OutputsAsNumpy())
     except Exception as error:  # the flatbuffer reader follows damaged offsets wherever they lead
         raise ModelError(f"the model is a damaged TFLite file: {said(error)}; get it again") from error
-    if graphs != 1:
-        raise ModelError(f"the TFLite model has {graphs} graphs; expected 1, without control flow")
     try:
-        module = from_tflite(model, op_converter=NamingConverter)
+        module = from_tflite(model, op_converter=partial(Converter, origins, refused))
     except Exception as error:
-        raise ModelError(f"the TFLite model cannot be imported: {said(error)}") from error
+        if not refused:
+            raise ModelError(f"the TFLite model cannot be imported: {said(error)}") from error
+    if refused:
+        raise ModelError(refusal(refused))
+    if graphs != 1:
+        raise ModelError(f"the TFLite model has {graphs} graphs; expected 1, so convert it with one signature")
     return Imported(module, inputs, outputs, (), origins.nodes(module))

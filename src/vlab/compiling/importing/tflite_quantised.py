@@ -35,6 +35,41 @@ class QuantisedConverter(OperatorConverter):  # type: ignore[misc] # TVM has no 
             "SPACE_TO_BATCH_ND",
         ),
     }
+    _OVER_REALS = frozenset(("BATCH_MATMUL", "ELU", "GELU", "PRELU"))
+    """Operators that know nothing of codes, so that they are given real numbers."""
+    _real = False
+
+    def takes_codes(self, kind: str) -> bool:
+        """Whether an operator has a quantised form."""
+        return kind in self._SUPPORTED_QUANTIZED_OPS or kind in self._OVER_REALS
+
+    def converted(self, operator: Any, kind: str) -> Any:
+        """What an operator gives; None where that is a constant, which the converter remembers."""
+        outputs = self.get_output_tensors(operator)
+        if kind not in self._OVER_REALS or not outputs[0].qnn_params:
+            return self.convert_map[kind](op=operator)
+        self._real = True
+        try:
+            result = self.bb.normalize(self.convert_map[kind](op=operator))
+        finally:
+            self._real = False
+        return self.quantize(result, outputs[0])
+
+    def get_tensors(self, tensors_idx_list: Any) -> Any:
+        """Tensors by their places, which say nothing of codes while real numbers are given."""
+        tensors = super().get_tensors(tensors_idx_list)
+        if self._real:
+            for tensor in tensors:
+                tensor.codes, tensor.qnn_params = tensor.qnn_params, None
+        return tensors
+
+    def get_tensor_expr(self, tensor: Any, is_sparse: bool = False) -> Any:
+        """What stands for a tensor."""
+        expression = super().get_tensor_expr(tensor, is_sparse)
+        if not self._real or not tensor.codes:
+            return expression
+        codes = tensor.codes
+        return self.bb.normalize(relax.op.dequantize(expression, codes["scale"], codes["zero_point"], codes["axis"]))
 
     def convert_softmax(self, op: Any) -> Any:
         """As TVM does, but with the factor before the exponential, which it leaves out."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from vlab.compiling.importing.refusing import Refused
 from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules register their rules
     arithmetic,
     contributed,
@@ -24,10 +25,10 @@ from vlab.compiling.importing.rewriting import (  # noqa: F401 - modules registe
     shapes,
     spectral,
 )
-from vlab.compiling.importing.rewriting.rewriter import Refused, Rewriter
+from vlab.compiling.importing.rewriting.rewriter import Rewriter
 from vlab.compiling.importing.rewriting.scope import Scope
 
-__all__ = ["Refused", "Rewritten", "rewrite"]
+__all__ = ["Rewritten", "rewrite"]
 
 
 @dataclass(frozen=True)

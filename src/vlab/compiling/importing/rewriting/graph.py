@@ -141,6 +141,8 @@ class Graph:
         Raises:
             FormError: the node does not fit its inputs.
         """
+        if any(self.element(name) == onnx.TensorProto.STRING for name in node.inputs):
+            raise FormError("it computes with text; turn text into numbers before the model")
         inferred = self._infer(node)
         if len(self.nodes) >= _MOST_NODES:
             raise FormError(

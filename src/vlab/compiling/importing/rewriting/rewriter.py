@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from vlab.compiling.importing.refusing import Refused
 from vlab.compiling.importing.rewriting import bodies
 from vlab.compiling.importing.rewriting.control import CONTROL
 from vlab.compiling.importing.rewriting.graph import Graph
@@ -14,17 +15,6 @@ from vlab.compiling.importing.rewriting.scope import Scope
 
 _DEEPEST = 64
 """Rules and functions within one another; no operator comes near it."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A node that cannot be compiled."""
-
-    operator: str
-    """With its domain where that is not ONNX's own."""
-    node: str
-    why: str = ""
-    """What about its form; empty where the operator is unknown."""
 
 
 class _UnknownError(FormError):
@@ -92,6 +82,7 @@ class Rewriter:
 
     def _guarded(self, node: Node, scope: Scope, wishes: Sequence[str]) -> list[str]:
         """The node's outputs; those of a refused one are lost, and whoever takes a lost value is not looked at closely."""
+        before = len(self.refused)
         outside = {*node.inputs, *(scope.names.get(name, "") for graph in node.graphs() for name in bodies.captured(graph))}
         try:
             if not outside & self.lost:
@@ -103,7 +94,8 @@ class Rewriter:
         except _UnknownError as error:
             self._refuse(node, "" if error.node is node else str(error))
         except FormError as error:
-            self._refuse(node, str(error))
+            if len(self.refused) == before:  # nothing within it is refused already
+                self._refuse(node, str(error))
         outputs = [self.graph.fresh(f"{self.graph.origin}/lost") for _ in node.wanted]
         self.lost.update(outputs)
         return outputs

@@ -67,9 +67,15 @@ def _read(model: Any, shapes: Mapping[str, Sequence[int]]) -> Outline:
     for name, tensor in constants.items():
         _refuse_misfit(name, tensor)
     _refuse_disorder(graph, constants)
-    for value in graph.input:
-        if value.name not in constants:
-            _fix(value, shapes.get(value.name))
+    inputs = [value for value in graph.input if value.name not in constants]
+    named = {
+        extent.dim_param: given
+        for value in inputs
+        for extent, given in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False)
+        if extent.dim_param
+    }
+    for value in inputs:
+        _fix(value, shapes.get(value.name), named)
     known_shapes, dtypes = _inferred(model, constants)
     operators = [_operator(node, known_shapes, constants) for node in graph.node if node.op_type != "Constant"]
     quantisation: dict[str, Quantisation] = {}
@@ -77,7 +83,7 @@ def _read(model: Any, shapes: Mapping[str, Sequence[int]]) -> Outline:
         quantisation |= _quantisation(node, constants)
     return Outline(
         operators=tuple(operators),
-        inputs=tuple(value.name for value in graph.input if value.name not in constants),
+        inputs=tuple(value.name for value in inputs),
         outputs=tuple(value.name for value in graph.output),
         shapes=known_shapes,
         dtypes=dtypes,
@@ -102,11 +108,13 @@ def _refuse_disorder(graph: Any, constants: Mapping[str, Any]) -> None:
             known.add(name)
 
 
-def _fix(value: Any, shape: Sequence[int] | None) -> None:
+def _fix(value: Any, shape: Sequence[int] | None, named: Mapping[str, int]) -> None:
     for place, extent in enumerate(value.type.tensor_type.shape.dim):
         if shape is not None and place < len(shape):
             extent.dim_value = shape[place]
-        elif place == 0 and extent.dim_value < 1:
+        elif extent.dim_param in named:
+            extent.dim_value = named[extent.dim_param]
+        elif place == 0 and (extent.dim_value < 0 or not extent.HasField("dim_value")):
             extent.dim_value = 1
 
 

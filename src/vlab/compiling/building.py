@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlab import errors, processes
+from vlab import processes
 from vlab.compiling import exchange, linking, memory, toolchain
 from vlab.compiling.cache import Cache
 from vlab.compiling.exchange import Order, Product, Response
@@ -217,7 +217,7 @@ def taken(response: Response) -> Product:
         RefusedError: as the worker says.
     """
     if response.failure is not None:
-        raise getattr(errors, response.failure.kind)(response.failure.message)
+        raise response.failure.error
     if response.product is None:
         raise CompileError("the compile worker answered nothing")
     return response.product

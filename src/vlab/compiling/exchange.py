@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from vlab.records import CompileOptions, Kernel, ModelRef, Record, TensorSpec
+from vlab.records import CompileOptions, Failure, Kernel, ModelRef, Record, TensorSpec
 from vlab.targets import Target
 
 REQUEST = "request.json"
@@ -35,13 +35,6 @@ class Order(Record):
     target: Target
     options: CompileOptions
     probe_inputs: str | None = Field(description="file with real inputs, .npz")
-
-
-class Failure(Record):
-    """Why there is nothing."""
-
-    kind: str = Field(description="class in vlab.errors")
-    message: str
 
 
 class ProbeCase(Record):

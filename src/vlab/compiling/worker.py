@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlab import errors, reference
+from vlab import reference
 from vlab.compiling import exchange, probing
-from vlab.compiling.exchange import Failure, Order, ProbeCase, Product, Response
+from vlab.compiling.exchange import Order, ProbeCase, Product, Response
 from vlab.compiling.foreign import said
 from vlab.compiling.probing import Case
 from vlab.compiling.reading import limits
 from vlab.compiling.reading.outlining import Outline, outline_model
 from vlab.datasets import Array, write_rows
 from vlab.errors import CompileError, DifferenceError, ModelError, VlabError
-from vlab.records import Calls, ModelFormat, TensorSpec
+from vlab.records import Calls, Failure, ModelFormat, TensorSpec
 from vlab.reference import Loaded
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ def carry_out(directory: Path) -> Response:
         return Response(product=_compile(order, directory))
     except VlabError as error:
         traceback.print_exc()
-        kind = type(error).__name__ if hasattr(errors, type(error).__name__) else CompileError.__name__
-        return Response(failure=Failure(kind=kind, message=str(error)))
+        return Response(failure=Failure.of(error))
     except MemoryError:
-        return Response(failure=Failure(kind=CompileError.__name__, message="the compile process ran out of its memory limit"))
+        return Response(failure=Failure.of(CompileError("the compile process ran out of its memory limit")))
     except Exception as error:  # noqa: BLE001 - what TVM raises has no common class; the caller gets one line of it
         traceback.print_exc()
-        return Response(failure=Failure(kind=CompileError.__name__, message=f"the compiler failed: {said(error)}"))
+        return Response(failure=Failure.of(CompileError(f"the compiler failed: {said(error)}")))
 
 
 def _compile(order: Order, directory: Path) -> Product:

@@ -7,8 +7,8 @@
     measurement.latency.p90_ns, measurement.quality_reasons
 
 `passes` orders the parts: `running` starts the program, `counting` counts its instructions under an emulator, `machine` looks
-at the host, `quality` judges. `profiling` asks the same program, in other runs, where an inference spends its time. `preparing`
-is for the lab, not for the board, and `answering` runs it apart.
+at the host, `quality` judges. `profiling` asks the same program, in other runs, where an inference spends its time. `answering`
+is for the lab, not for the board.
 """
 
 from vlab.datasets import Reference, load_dataset, load_reference

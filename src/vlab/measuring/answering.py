@@ -1,6 +1,7 @@
-"""The reference runtime in a process of its own, with limits.
+"""Files the lab makes before boards measure: reference outputs, and random inputs for a model that comes without a data set.
 
-A model that somebody handed in may run for ever, take all memory or crash the runtime; the lab goes on and says so.
+They are made in a process of its own, with limits: a model that somebody handed in may run for ever, take all memory or crash
+the reference runtime, and the lab goes on and says so.
 """
 
 import sys
@@ -11,17 +12,18 @@ from typing import Literal
 
 import numpy as np
 
-from vlab import errors, processes
-from vlab.datasets import Array
+from vlab import processes, reference
+from vlab.datasets import INPUTS, Array, Reference, columns, save_reference, to_npz
 from vlab.errors import ModelError, RefusedError
-from vlab.measuring import preparing
-from vlab.records import ModelFormat, Record
+from vlab.records import Failure, ModelFormat, Record, TensorSpec
+from vlab.reference import Loaded
 
 LIMIT_S = 1800.0
 """For all rows of a data set, one after the other in one thread."""
 MEMORY_BYTES = 16 << 30
 """Address space: data set, model and the runtime's tensors."""
 
+_RANDOM_ROWS = 32
 _ORDER, _ROWS, _ANSWER, _FAILURE = "order.json", "rows.npy", "answer.npz", "failure.json"
 
 
@@ -30,11 +32,6 @@ class _Order(Record):
     format: ModelFormat
     what: Literal["outputs", "inputs"]
     shapes: dict[str, tuple[int, ...]]
-
-
-class _Failure(Record):
-    kind: str
-    message: str
 
 
 def reference_outputs(model: Path, format_: ModelFormat, inputs: Array) -> bytes:
@@ -88,8 +85,7 @@ def _answer(order: _Order, rows: Array | None) -> bytes:
                 "or hand in fewer rows"
             ) from error
         if (folder / _FAILURE).is_file():
-            failure = _Failure.from_json((folder / _FAILURE).read_bytes())
-            raise getattr(errors, failure.kind)(failure.message)
+            raise Failure.from_json((folder / _FAILURE).read_bytes()).error
         try:
             return (folder / _ANSWER).read_bytes()
         except OSError as error:
@@ -104,12 +100,43 @@ def main() -> None:
     folder = Path(sys.argv[1])
     order = _Order.from_json((folder / _ORDER).read_bytes())
     try:
+        path = Path(order.model)
+        loaded = reference.load(path.read_bytes(), order.format, path.name)
         if order.what == "inputs":
-            answer = preparing.random_inputs(Path(order.model), order.format, order.shapes)
+            answer = _random(loaded, order.shapes)
         else:
-            rows = np.load(folder / _ROWS, allow_pickle=False)
-            answer = preparing.reference_outputs(Path(order.model), order.format, rows)
+            answer = _outputs(loaded, np.load(folder / _ROWS, allow_pickle=False))
         (folder / _ANSWER).write_bytes(answer)
     except RefusedError as error:
-        kind = type(error).__name__ if hasattr(errors, type(error).__name__) else ModelError.__name__
-        (folder / _FAILURE).write_bytes(_Failure(kind=kind, message=str(error)).to_json())
+        (folder / _FAILURE).write_bytes(Failure.of(error).to_json())
+
+
+def _outputs(model: Loaded, inputs: Array) -> bytes:
+    rows = columns(inputs, [_fixed(spec, inputs) for spec in model.inputs])
+    return save_reference(Reference(model.runtime, model.outputs(rows)))
+
+
+def _random(model: Loaded, shapes: Mapping[str, Sequence[int]]) -> bytes:
+    specs = [spec.model_copy(update={"shape": tuple(shapes.get(spec.name, _one_row(spec.shape)))}) for spec in model.inputs]
+    for spec in specs:
+        if any(size < 1 for size in spec.shape):
+            shown = ",".join(str(size) if size > 0 else "?" for size in spec.shape)
+            raise ModelError(
+                f"input {spec.name} of {model.model} has free dimensions ({shown}), expected all fixed; "
+                f"put numbers for the question marks: --shape {spec.name}={shown}"
+            )
+    names = [spec.name for spec in specs] if len(specs) > 1 else [INPUTS]
+    return to_npz(dict(zip(names, reference.random_rows(specs, _RANDOM_ROWS), strict=True)))
+
+
+def _one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A free first dimension is the batch, which is 1."""
+    return (1, *shape[1:]) if shape and shape[0] < 1 else shape
+
+
+def _fixed(spec: TensorSpec, inputs: Array) -> TensorSpec:
+    """The input with its free dimensions taken from a row: a row is one sample, so a free first dimension is the batch."""
+    if all(size >= 0 for size in spec.shape):
+        return spec
+    row = (inputs[spec.name] if inputs.dtype.names else inputs).shape[1:]
+    return spec.model_copy(update={"shape": (1, *row) if len(row) == len(spec.shape) - 1 else row})

@@ -22,7 +22,19 @@ from vlab.records.artifacts import (
     TensorSpec,
     Toolchain,
 )
-from vlab.records.base import AssetRef, FileRef, Name, Record, Sha256, TargetName, UtcTime, digest_file, request_id_of, utc_now
+from vlab.records.base import (
+    AssetRef,
+    Failure,
+    FileRef,
+    Name,
+    Record,
+    Sha256,
+    TargetName,
+    UtcTime,
+    digest_file,
+    request_id_of,
+    utc_now,
+)
 from vlab.records.evidence import Anchor, ChainPin, Evidence, Identity, Inclusion, LabProfile, LogHead
 from vlab.records.profiles import CallProfile, Calls, KernelCall, Profile
 from vlab.records.requests import PENDING, BoardOutcome, Job, JobOutcome, Report, Request
@@ -57,6 +69,7 @@ __all__ = [
     "CompileOptions",
     "Environment",
     "Evidence",
+    "Failure",
     "FileRef",
     "Identity",
     "Inclusion",

@@ -9,7 +9,8 @@ from uuid import UUID
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from vlab.errors import EvidenceError
+from vlab import errors
+from vlab.errors import EvidenceError, VlabError
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """Lowercase hex SHA-256."""
@@ -98,6 +99,26 @@ class FileRef(Record):
     name: str = Field(description="relative POSIX path, no `..`")
     sha256: Sha256
     size_bytes: int = Field(ge=0)
+
+
+class Failure(Record):
+    """What vlab raised on purpose in one process, for another to raise again."""
+
+    kind: str = Field(description="class in vlab.errors")
+    message: str
+
+    @classmethod
+    def of(cls, error: VlabError) -> Self:
+        """What was raised, as the nearest class that every process knows."""
+        return cls(
+            kind=next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__)), message=str(error)
+        )
+
+    @property
+    def error(self) -> VlabError:
+        """What to raise."""
+        raised: VlabError = getattr(errors, self.kind)(self.message)
+        return raised
 
 
 class AssetRef(Record):

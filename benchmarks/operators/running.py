@@ -128,7 +128,7 @@ def run_all(cases: Iterable[Case], jobs: int, told: Callable[[Result], None]) ->
     target = targets.load("host/x86_64")
     unoptimised = tuple("-O0" if flag == "-O2" else flag for flag in target.compiler.flags)  # of the harness, not the kernels
     target = target.model_copy(update={"compiler": target.compiler.model_copy(update={"flags": unoptimised})})
-    toolchain.sources(target.compiler, Harness.of(target))  # remembers what it asked the C compiler
+    toolchain.sources(target, Harness.of(target))  # remembers what it asked the C compiler
     waiting = list(cases)
     order = {case.name: place for place, case in enumerate(waiting)}
     waiting.reverse()

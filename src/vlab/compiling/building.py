@@ -108,7 +108,7 @@ def compile_model(
     if options.threads > 1 and target.firmware:
         raise CompileError(f"{target.name} is a microcontroller of one core; got {options.threads} threads, expected 1")
     harness = Harness.of(target)
-    sources = toolchain.sources(target.compiler, harness)
+    sources = toolchain.sources(target, harness)
     store = Cache(cache.absolute())
 
     with store.temporary() as folder:

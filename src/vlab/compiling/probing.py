@@ -22,8 +22,8 @@ LARGE = (1e6, 1e4, 1e2)
 _MOST_SAMPLES = 32
 _SEEDS = (1, 2, 3)
 _RANDOM_SAMPLES = 12
-_MOST_OPERATIONS = 2_000_000_000
-"""Of all samples together: an emulator runs some ten million a second where it emulates vectors."""
+_MOST_OPERATIONS = 1_500_000_000
+"""Of all samples together: an emulator of RISC-V computes some two hundred million a second."""
 _SOFT_FLOAT_COST = 40
 """Instructions of a float operation on a CPU without floating point (Cortex-M3 and rv32imac, DS-CNN)."""
 _NATIVE_SPEED = 20

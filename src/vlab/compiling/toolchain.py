@@ -1,17 +1,15 @@
-"""Everything besides model, target and options that the bytes of an artifact depend on."""
+"""Everything besides model, target and options that the bytes of an artifact, or what is recorded of its check, depend on."""
 
 import importlib.metadata
-import os
-import re
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from vlab import processes, settings
+from vlab.compiling import installed
 from vlab.errors import CompileError, MissingToolError
 from vlab.records import Record, Sha256, digest_file
-from vlab.targets import Compiler, Target
+from vlab.targets import Target
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "tflite", "numpy")
 THREADS = "threads.c"
@@ -29,7 +27,9 @@ class Sources(Record):
 
     packages: dict[str, str]
     cc: str
+    tools_sha256: Sha256
     libc_sha256: Sha256
+    emulator_sha256: Sha256 | None
     compiling_sha256: Sha256
 
 
@@ -67,17 +67,19 @@ class Harness:
         return tuple(self.directory / name for name in (*self.sources, *self.others))
 
 
-def sources(compiler: Compiler, harness: Harness) -> Sources:
+def sources(target: Target, harness: Harness) -> Sources:
     """The toolchain on this machine.
 
     Raises:
-        MissingToolError: a package or the C compiler is not installed; names the command that installs it.
+        MissingToolError: a package, the C compiler or the emulator is not installed; names the command that installs it.
     """
-    cc = compiler.find()
+    cc = target.compiler.find()
     return Sources(
         packages=_packages(),
         cc=_first_line(cc),
-        libc_sha256=_libc(cc, compiler.flags, compiler.install_command),
+        tools_sha256=installed.tools_sha256(target.compiler, [harness.directory / name for name in harness.sources]),
+        libc_sha256=installed.linked_sha256(target.compiler, start_files=target.firmware is None),
+        emulator_sha256=installed.emulator_sha256(target),
         compiling_sha256=_compiling_sha256(harness),
     )
 
@@ -91,21 +93,9 @@ def _packages() -> dict[str, str]:
         ) from error
 
 
-@cache
 def _first_line(cc: str) -> str:
     done = processes.run_limited([cc, "--version"], timeout_s=30, env={"LC_ALL": "C"})
     return done.stdout.decode(errors="replace").partition("\n")[0].strip()
-
-
-@cache
-def _libc(cc: str, flags: tuple[str, ...], install_command: str) -> str:
-    """Digest of the static libraries that are linked in, which have other versions than the compiler: the linker names them."""
-    ask = [cc, *flags, "-nostartfiles", "-x", "c", os.devnull, "-lm", "-o", os.devnull, "-Wl,--verbose"]
-    done = processes.run_limited(ask, timeout_s=30, env={"LC_ALL": "C"})
-    opened = re.findall(r"^attempt to open (\S+\.a) succeeded$", done.stdout.decode(errors="replace"), re.MULTILINE)
-    if done.returncode or not opened:
-        raise MissingToolError(f"{cc} has no static C library; install it with: {install_command}")
-    return sha256("".join(digest_file(Path(path)) for path in dict.fromkeys(opened)).encode()).hexdigest()
 
 
 def _compiling_sha256(harness: Harness) -> str:

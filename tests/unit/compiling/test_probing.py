@@ -85,7 +85,7 @@ def test_without_a_data_set_three_seeds_and_every_edge():
     assert denormal.max() < np.finfo(np.float32).tiny
 
 
-@pytest.mark.parametrize(("operations", "count"), [(5_000_000, 37), (600_000_000, 3), (10**12, 1)])
+@pytest.mark.parametrize(("operations", "count"), [(5_000_000, 37), (600_000_000, 2), (10**12, 1)])
 def test_a_large_model_is_probed_with_fewer_inputs(tmp_path: Path, operations: int, count: int):
     """Emulating a large model for all inputs would take hours; one ordinary input at least is always compared."""
     path = saved(tmp_path, {"x": np.zeros((40, 64), np.float32)})

@@ -12,8 +12,8 @@ from vlab.records import Numerics, OutputNumerics, TensorSpec
 RELATIVE_TOLERANCE = 1e-4
 """Allowed error of a float output, relative to the sample's largest reference value or to 1; about three times the largest one
 seen on correct fp32 models of 50 layers."""
-HALF_RELATIVE_TOLERANCE = 1e-2
-"""The same of float16: its unit roundoff is 4.9e-4, and every layer rounds again."""
+HALF_RELATIVE_TOLERANCES = {"float16": 1e-2, "bfloat16": 8e-2}
+"""The same of what is computed in 16 bits: some 20 units of roundoff (4.9e-4 and 3.9e-3), for every layer rounds again."""
 SMALL_OUTPUT_TOLERANCE = 1e-2
 """Relative to the largest value in all samples of an output that is small throughout, where 1e-4 would let anything pass."""
 ROUNDING_FLOOR = 1e-7
@@ -80,8 +80,9 @@ def compare(
     """Figures over all samples and outputs, and whether the outputs agree.
 
     What is allowed follows from the output. Floats: `RELATIVE_TOLERANCE` of the sample's largest value or of 1, less where an
-    output is small in all samples. Quantised outputs: one step for `QUANTISED_SHARE` of the elements, and the same top-1; where
-    the reference itself moves, twice as far, for two computations do, up to `MOST_STEPS`. Other whole numbers and truth values:
+    output is small in all samples; `HALF_RELATIVE_TOLERANCES` where anything on the way to it was computed in 16 bits.
+    Quantised outputs: one step for `QUANTISED_SHARE` of the elements, and the same top-1; where the reference
+    itself moves, twice as far, for two computations do, up to `MOST_STEPS`. Other whole numbers and truth values:
     equal. NaN agrees with NaN and an infinity with the same one; such elements count as 0 on both sides in the figures. The
     maximum error and its tolerance are those of the output and sample that come nearest to their tolerance; top-1 is that of
     the first output.
@@ -101,7 +102,7 @@ def compare(
         raise ValueError(f"got shapes {[a.shape for a in got]}, the reference has {[a.shape for a in expected]}")
     specs = outputs or [TensorSpec(name=str(index), shape=a.shape[1:], dtype=str(a.dtype)) for index, a in enumerate(expected)]
     columns = [
-        _deviation(ours, theirs, [answer[index] for answer in moved], spec.step)
+        _deviation(ours, theirs, [answer[index] for answer in moved], spec)
         for index, (ours, theirs, spec) in enumerate(zip(got, expected, specs, strict=True))
     ]
     deviations = tuple(deviation for _, _, deviation in columns)
@@ -134,12 +135,10 @@ def compare(
     return Comparison(numerics, deviations)
 
 
-def _deviation(
-    raw_ours: Array, raw_theirs: Array, moved: Sequence[Array], step: float | None
-) -> tuple[Array, Array, Deviation]:
+def _deviation(raw_ours: Array, raw_theirs: Array, moved: Sequence[Array], spec: TensorSpec) -> tuple[Array, Array, Deviation]:
     """Both sides as float64 [N, elements] with what is not compared or not finite as 0, and how far they are apart."""
-    ours, theirs = _flat(raw_ours), _flat(raw_theirs)
-    tolerance, required = _tolerance(theirs, raw_theirs.dtype, step)
+    ours, theirs, step = _flat(raw_ours), _flat(raw_theirs), spec.step
+    tolerance, required = _tolerance(theirs, raw_theirs.dtype, spec)
     if step is not None:
         most = MOST_STEPS * tolerance
         for other in map(_flat, moved):
@@ -177,14 +176,14 @@ def _flat(array: Array) -> Array:
     return array.astype(np.float64).reshape(len(array), -1)
 
 
-def _tolerance(theirs: Array, dtype: np.dtype[Any], step: float | None) -> tuple[Array, float]:
+def _tolerance(theirs: Array, dtype: np.dtype[Any], spec: TensorSpec) -> tuple[Array, float]:
     """Allowed error [N, 1] of each sample, and the share of elements it must hold for."""
     ones = np.ones((len(theirs), 1))
-    if step is not None:
-        return ones * step * (1 + RELATIVE_TOLERANCE if dtype.kind == "f" else 1), QUANTISED_SHARE
+    if spec.step is not None:
+        return ones * spec.step * (1 + RELATIVE_TOLERANCE if dtype.kind == "f" else 1), QUANTISED_SHARE
     if dtype.kind != "f":
         return ones * WHOLE_NUMBER_TOLERANCE, 1.0
-    relative = HALF_RELATIVE_TOLERANCE if dtype.itemsize == 2 else RELATIVE_TOLERANCE
+    relative = HALF_RELATIVE_TOLERANCES.get(spec.precision or dtype.name, RELATIVE_TOLERANCE)
     sizes = np.abs(np.where(np.isfinite(theirs), theirs, 0.0))
     largest = sizes.max(axis=1, initial=0.0, keepdims=True)
     small = np.clip(SMALL_OUTPUT_TOLERANCE * sizes.max(initial=0.0), ROUNDING_FLOOR, relative)

@@ -129,6 +129,18 @@ def test_half_precision_has_its_own_tolerance() -> None:
     assert not compare([theirs + np.float16(0.02)], [theirs], reference="r").agrees
 
 
+def test_the_least_precise_type_computed_in_sets_the_tolerance() -> None:
+    """What passed through float16 is no more exact for being given as float32."""
+    theirs = np.array([[1.0, 0.5]], np.float32)
+    spec = TensorSpec(name="y", shape=(2,), dtype="float32")
+
+    assert not compare([theirs + 0.008], [theirs], reference="r", outputs=[spec]).agrees
+    for precision, most in (("float16", 0.01), ("bfloat16", 0.08)):
+        halved = [spec.model_copy(update={"precision": precision})]
+        assert compare([theirs + 0.9 * most], [theirs], reference="r", outputs=halved).agrees
+        assert not compare([theirs + 1.1 * most], [theirs], reference="r", outputs=halved).agrees
+
+
 @pytest.mark.parametrize(
     ("off_by_one", "off_by_two", "agrees"), [(2000, 0, True), (0, 2, True), (0, 3, False), (1997, 3, False)]
 )

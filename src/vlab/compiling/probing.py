@@ -30,6 +30,8 @@ _NATIVE_SPEED = 20
 """How much faster, at the least, a target runs that has no emulator."""
 _ROUNDING = 2.0**-18
 """Relative: some 30 units of float32 roundoff, what a few dozen layers may lose."""
+_HALF_ROUNDING = 2.0**-9
+"""The same for models that compute in float16: four units of its roundoff."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def cases(
     affordable = max(1, _MOST_OPERATIONS // max(1, operations))
     rows = _rows(specs, path)
     inputs = [_Input.of(spec, outline, None if rows is None else rows[place]) for place, spec in enumerate(specs)]
-    edges = _edges(inputs, magnitude)[: affordable // 2]
+    narrowest = np.dtype(np.float16 if computes_in_halves(outline) else np.float32)
+    edges = _edges(inputs, magnitude, narrowest)[: affordable // 2]
     left = affordable - len(edges)
     if rows is not None:
         return [Case("rows of the data set", tuple(column[: min(_MOST_SAMPLES, left)] for column in rows)), *edges]
@@ -87,16 +90,22 @@ def cost(operations: int, target: Target) -> int:
     return operations * _SOFT_FLOAT_COST if soft else operations
 
 
-def rounded(columns: Sequence[Array], seed: int) -> tuple[Array, ...] | None:
-    """The same inputs, each float value moved by about what rounding loses; None where there are no floats.
+def computes_in_halves(outline: Outline) -> bool:
+    """Whether any output is computed in float16 on the way."""
+    return any(outline.precision(name) == "float16" for name in outline.outputs)
+
+
+def rounded(columns: Sequence[Array], seed: int, *, halves: bool = False) -> tuple[Array, ...] | None:
+    """The same inputs, each float value moved by about what rounding loses, in float16 with `halves`; None without floats.
 
     An answer of the reference that changes by this is no answer to hold a compiled model to.
     """
     if not any(column.dtype.kind == "f" for column in columns):
         return None
     random = np.random.default_rng(seed)
+    most = _HALF_ROUNDING if halves else _ROUNDING
     return tuple(
-        (column * (1 + _ROUNDING * random.choice((-1.0, 1.0), column.shape))).astype(column.dtype)
+        (column * (1 + most * random.choice((-1.0, 1.0), column.shape))).astype(column.dtype)
         if column.dtype.kind == "f"
         else column
         for column in columns
@@ -168,8 +177,8 @@ def _random(inputs: Sequence[_Input], seed: int, count: int) -> tuple[Array, ...
     return tuple(found)
 
 
-def _edges(inputs: Sequence[_Input], magnitude: float | None) -> list[Case]:
-    """One sample each, the most telling first."""
+def _edges(inputs: Sequence[_Input], magnitude: float | None, narrowest: np.dtype[Any]) -> list[Case]:
+    """One sample each, the most telling first; large values are not too large for the narrowest type computed in."""
     random = np.random.default_rng(_SEEDS[0])
 
     def case(name: str, value: Callable[[_Input], Any]) -> Case:
@@ -181,7 +190,7 @@ def _edges(inputs: Sequence[_Input], magnitude: float | None) -> list[Case]:
     def large(one: _Input) -> Any:
         if one.dtype.kind != "f":
             return one.zero
-        most = float(np.sqrt(np.finfo(one.dtype).max)) / 16  # so that a few hundred squares still add up
+        most = float(np.sqrt(np.finfo(narrowest).max)) / 16  # so that a few hundred squares still add up
         return random.standard_normal(one.shape) * min(magnitude or 0, most)
 
     found = [

@@ -80,9 +80,7 @@ def _compile(order: Order, directory: Path) -> Product:
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
     (directory / exchange.CALLS).write_bytes(Calls(calls=generated.calls).to_json())
     inputs = _named(imported.inputs, generated.inputs)
-    outputs = tuple(
-        spec.model_copy(update={"step": outline.step(spec.name)}) for spec in _named(imported.outputs, generated.outputs)
-    )
+    outputs = tuple(_told(spec, outline) for spec in _named(imported.outputs, generated.outputs))
 
     _stage("running the reference")
     loaded = reference.load(content, format_, order.model.name)
@@ -99,7 +97,7 @@ def _compile(order: Order, directory: Path) -> Product:
     write_rows(rows, directory / exchange.PROBE)
     write_rows(answers, directory / exchange.REFERENCE)
     for seed in _ROUNDING_SEEDS:
-        if rounded := probing.rounded(rows, seed):
+        if rounded := probing.rounded(rows, seed, halves=probing.computes_in_halves(outline)):
             write_rows(_answers(loaded, rounded), directory / exchange.MOVED.format(seed))
     if outline.quantisation and format_ is ModelFormat.onnx:
         fused = reference.load(content, format_, order.model.name, fused=True)
@@ -139,6 +137,13 @@ def _answers(loaded: Loaded, columns: Sequence[Array]) -> tuple[Array, ...]:
         return loaded.outputs(columns)
     except ModelError as error:
         raise CompileError(f"there is nothing to compare with: {error}") from error
+
+
+def _told(output: TensorSpec, outline: Outline) -> TensorSpec:
+    """An output with what the graph says about how exact it is."""
+    precision = outline.precision(output.name) if np.dtype(output.dtype).kind == "f" else None
+    own = precision is None or np.dtype(precision).itemsize >= np.dtype(output.dtype).itemsize
+    return output.model_copy(update={"step": outline.step(output.name), "precision": None if own else precision})
 
 
 def _named(names: tuple[str, ...], tensors: "tuple[Tensor, ...]") -> tuple[TensorSpec, ...]:

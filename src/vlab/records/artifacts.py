@@ -33,6 +33,9 @@ class TensorSpec(Record):
     step: float | None = Field(
         default=None, gt=0, description="of a quantised output: the difference between neighbouring values, 1 where it is whole"
     )
+    precision: str | None = Field(
+        default=None, description="of an output: the least precise float type it was computed in, where that is not its own"
+    )
 
 
 class Kernel(Record):

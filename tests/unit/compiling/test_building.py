@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.miscompiling import give_wrong_kernel, legalise_wrongly
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
@@ -97,6 +97,22 @@ def test_several_inputs_and_outputs_of_several_types(save: Save, compile_for: Co
     assert [("sum", "float32"), ("largest", "int64"), ("rows", "float32"), ("log", "float32")] == [
         (spec.name, spec.dtype) for spec in manifest.outputs
     ]
+
+
+def test_a_model_that_computes_in_half_precision_is_checked_as_one(save: Save, compile_for: Compile):
+    """Casts to float32 at its ends do not make it more exact, and an output beside it that is float32 throughout stays so."""
+    model = small_cnn()
+    for weight in model.graph.initializer:
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))
+    model.graph.node[0].input[0], model.graph.node[-1].output[0] = "half", "narrow"
+    model.graph.node.insert(0, helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16))
+    model.graph.node.append(helper.make_node("Cast", ["narrow"], ["y"], to=TensorProto.FLOAT))
+    model.graph.node.append(helper.make_node("Exp", ["x"], ["exact"]))
+    model.graph.output.append(tensor("exact", [1, 1, 8, 8]))
+
+    manifest = compile_for(save(model)).manifest
+    assert [("y", "float16"), ("exact", None)] == [(output.name, output.precision) for output in manifest.outputs]
+    assert "large, up to 1e+06" in [case.name for case in manifest.numerics.cases]
 
 
 def test_real_inputs_are_used_for_the_check(save: Save, compile_for: Compile, tmp_path: Path):

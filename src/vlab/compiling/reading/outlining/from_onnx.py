@@ -34,7 +34,7 @@ _QUANTISED_BY_OUTPUT_SCALE = {"QLinearConv": 6, "QLinearMatMul": 6, "QuantizeLin
 _LARGE_WEIGHT_BYTES = 1 << 16
 _TYPES = {
     number: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number)).name
-    for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13)  # TensorProto.DataType with a numpy type of the same width
+    for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16)  # TensorProto.DataType with a numpy type of the same width
 }
 
 

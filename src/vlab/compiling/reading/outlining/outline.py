@@ -7,6 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+_PRECISIONS = ("bfloat16", "float16", "float32", "float64")
+"""Least precise first."""
+
 
 @dataclass(frozen=True)
 class Quantisation:
@@ -103,6 +106,24 @@ class Outline:
                 return None
             tensor = operator.inputs[0]
         return None
+
+    def precision(self, tensor: str) -> str | None:
+        """The least precise float type among what is computed from the inputs on the way to a tensor; None without floats."""
+        needed = {tensor}
+        for operator in reversed(self.operators):
+            if needed.intersection(operator.outputs):
+                needed.update(operator.inputs)
+        found = {self.dtypes.get(name) for name in needed & self._computed}
+        return next((one for one in _PRECISIONS if one in found), None)
+
+    @cached_property
+    def _computed(self) -> frozenset[str]:
+        """Tensors that depend on the inputs, those included."""
+        live = set(self.inputs)
+        for operator in self.operators:
+            if live.intersection(operator.inputs):
+                live.update(operator.outputs)
+        return frozenset(live)
 
     def _uses(self, tensor: str) -> Iterator[tuple[Operator, str]]:
         """Operators that read a tensor's values, each with the name it reads them by."""

@@ -59,6 +59,16 @@ MANIFEST = ArtifactManifest(
 )
 MANIFEST_SHA256 = MANIFEST.digest()
 PLAN = Plan.named("smoke")
+FEW = Plan(
+    profile="smoke",
+    warmup_min_count=1,
+    warmup_min_ns=0,
+    warmup_max_ns=1,
+    samples_min_count=3,
+    samples_min_ns=0,
+    samples_max_count=3,
+)
+"""A plan of a handful of inferences, for boards whose emulators are slow."""
 RESULT = Result(
     request_id="request-1",
     nonce=digest("nonce"),

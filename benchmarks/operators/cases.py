@@ -7,11 +7,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.operators.cases import Array, Case
+from benchmarks.operators.cases import Case
 from vlab import processes, targets
 from vlab.compiling import Compiled, building, compile_model, exchange, toolchain
 from vlab.compiling.exchange import Order, Product
 from vlab.compiling.toolchain import Harness
-from vlab.datasets import read_rows, write_rows
+from vlab.datasets import Array, read_rows, write_rows
 from vlab.errors import ModelError, VlabError
 from vlab.targets import Target
 

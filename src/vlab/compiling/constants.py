@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tvm
 from tvm import relax, tirx
 from tvm.ir import GenericConst
@@ -13,8 +12,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_ffi import structural_walk
 
 from vlab.compiling.schedule.registers import as_int
-
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 _ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "relax.add": np.add,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tvm
 
 from vlab.compiling.lowering import Lowered, symbol
 from vlab.compiling.schedule.registers import as_int
+from vlab.datasets import Array
 from vlab.errors import CompileError
 from vlab.records import KernelCall
 
@@ -238,7 +238,7 @@ class _Walk:
     calls: list[_Call] = field(default_factory=list)
     tensors: dict[Any, _Call | None] = field(default_factory=dict)
     """Of every variable of allocated memory: the call that has it as an argument, until the result is bound."""
-    weights: list[npt.NDArray[Any]] = field(default_factory=list)
+    weights: list[Array] = field(default_factory=list)
     storages: list[int] = field(default_factory=list)
     allocated: list[int] = field(default_factory=list)
     known_weights: dict[tuple[str, bytes], int] = field(default_factory=dict)

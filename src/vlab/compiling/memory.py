@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from vlab import processes
 from vlab.compiling import exchange
 from vlab.compiling.exchange import Product
@@ -67,7 +69,7 @@ def layers(calls: Sequence[KernelCall], kernels: Sequence[Kernel]) -> list[Layer
 
 def inputs_bytes(product: Product) -> int:
     """Memory for the inputs of one sample."""
-    sizes = (prod(spec.shape) * _item_bytes(spec.dtype) for spec in product.inputs)
+    sizes = (prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in product.inputs)
     return sum(-(-size // INPUT_ALIGNMENT) * INPUT_ALIGNMENT for size in sizes)
 
 
@@ -130,11 +132,6 @@ def stack_used(executable: Path, target: Target, *, timeout_s: float) -> int:
         return int(json.loads(done.stdout)["stack_bytes"])
     except (ValueError, KeyError, TypeError) as error:
         raise CompileError(f"the image for {target.name} does not tell its use of the stack: {done.last_words}") from error
-
-
-def _item_bytes(dtype: str) -> int:
-    """Of a numpy type that ends with its bits, or has none and takes a byte."""
-    return int("".join(filter(str.isdigit, dtype)) or 8) // 8
 
 
 def _expect_fit(regions: Sequence[MemoryRegion], layers: Sequence[Layer]) -> None:

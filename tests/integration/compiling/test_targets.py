@@ -13,6 +13,7 @@ import pytest
 
 from tests.boards import ready
 from tests.integration.compiling.forked import compile_here, compile_processes
+from tests.samples import FEW
 from tests.unit.compiling.tflite_model import separable
 from vlab import measuring, processes, reference, settings, targets
 from vlab.compiling import Compiled, compile_model
@@ -22,7 +23,7 @@ from vlab.errors import CompileError, MissingToolError
 from vlab.measuring import counting
 from vlab.measuring.counting import count, count_calls
 from vlab.measuring.running import Program
-from vlab.records import Calls, Plan, Quality
+from vlab.records import Calls, Quality
 from vlab.targets import Target
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
@@ -267,17 +268,8 @@ def test_adding_a_target_is_one_file(models: dict[str, Path], cache: Path, tmp_p
 
     compiled = compile_model(models["digits"], target, cache=cache)
     inputs, labels = measuring.load_dataset(DIGITS / "digits-test.npz")
-    plan = Plan(
-        profile="smoke",
-        warmup_min_count=1,
-        warmup_min_ns=0,
-        warmup_max_ns=1,
-        samples_min_count=3,
-        samples_min_ns=0,
-        samples_max_count=3,
-    )
     measured, environment = measuring.measure(
-        *(compiled.directory, compiled.manifest, target, plan, inputs[:20], labels[:20], None),
+        *(compiled.directory, compiled.manifest, target, FEW, inputs[:20], labels[:20], None),
         emulated=True,
         work=tmp_path / "work",
         plugin_cache=tmp_path / "plugins",

@@ -9,11 +9,12 @@ import pytest
 from onnx import helper
 
 from tests.boards import ready
+from tests.samples import FEW
 from tests.unit.compiling.conftest import onnx_model, tensor
 from vlab import measuring, processes, targets
 from vlab.compiling import Compiled, compile_model
 from vlab.errors import CompileError, MeasureError
-from vlab.records import Calls, CompileOptions, Measurement, Plan, Quality
+from vlab.records import Calls, CompileOptions, Measurement, Quality
 from vlab.targets import Target
 
 
@@ -113,23 +114,14 @@ def test_a_measurement_of_several_threads_is_valid(model: Path, cache: Path, tmp
     if not target.emulated:
         pytest.skip("this machine is such a board")
     compiled = compiled_with(2, model, target, cache)
-    plan = Plan(
-        profile="smoke",
-        threads=2,
-        warmup_min_ns=1_000_000,
-        samples_min_count=8,
-        samples_min_ns=1_000_000,
-        samples_max_ns=20_000_000_000,
-        samples_max_count=16,
-    )
     rows = np.random.default_rng(1).standard_normal((2, 8, 24, 24)).astype(np.float32)
 
-    def measure(by: Plan) -> Measurement:
+    def measure(threads: int) -> Measurement:
         return measuring.measure(
             compiled.directory,
             compiled.manifest,
             target,
-            by,
+            FEW.model_copy(update={"threads": threads}),
             rows,
             None,
             None,
@@ -138,14 +130,14 @@ def test_a_measurement_of_several_threads_is_valid(model: Path, cache: Path, tmp
             plugin_cache=tmp_path / "plugin",
         )[0]
 
-    found = measure(plan)
+    found = measure(2)
 
     assert (Quality.valid, ()) == (found.quality, found.quality_reasons)
     assert found.instructions_per_inference is None
     assert "2 threads" in found.instructions_reason
     assert found.ram_peak_bytes is not None
     with pytest.raises(MeasureError, match="compiled for 2 threads, but the plan says 1"):
-        measure(plan.model_copy(update={"threads": 1}))
+        measure(1)
 
 
 def test_microcontrollers_have_one_core(model: Path, cache: Path) -> None:

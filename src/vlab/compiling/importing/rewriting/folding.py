@@ -1,17 +1,14 @@
 """Compute at import what depends on constants only: shapes, axes, indices and whatever merely moves data."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from vlab.compiling.importing.rewriting.node import Node
-
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 _EXACT = {
     *("Abs", "Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil"),

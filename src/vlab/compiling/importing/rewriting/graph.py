@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
 from vlab.compiling.importing.rewriting.folding import evaluate, foldable
 from vlab.compiling.importing.rewriting.node import FormError, Node
-
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 _MOST_NODES = 50_000
 _LARGEST_HINT = 1024

@@ -5,13 +5,11 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
-
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 

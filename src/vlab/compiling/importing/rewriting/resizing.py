@@ -7,16 +7,13 @@ Coordinates, weights and policies are those of ONNX Operators, Resize, and of it
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
-
-Array = npt.NDArray[Any]
+from vlab.datasets import Array
 
 _FEW_TAPS = 4
 """Up to so many taps an output is a sum of gathered inputs; with more it is a matrix product."""

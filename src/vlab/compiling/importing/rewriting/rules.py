@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vlab.compiling.importing.rewriting.graph import Graph
 from vlab.compiling.importing.rewriting.node import Node
+from vlab.datasets import Array
 
-Operand = str | npt.NDArray[Any] | Sequence[int]
+Operand = str | Array | Sequence[int]
 """An input of an emitted node: a value's name, a constant, or integers that become an int64 vector; "" for none."""
 
 EMITTED_OPSET = 18

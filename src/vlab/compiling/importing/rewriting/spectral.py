@@ -3,13 +3,11 @@
 Definitions: ONNX Operators, DFT (versions 17 and 20) and STFT (version 17).
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
+from vlab.datasets import Array
 
 _LONGEST = 4096
 """A transform is a dense matrix, so its cost is the square of its length."""
@@ -81,13 +79,13 @@ def _real_inverse(x: str, axis: int, length: int, emit: Emitter) -> str:
     return _multiplied(x, axis, given, blocks, (length, 1), emit)
 
 
-def _matrix(rows: int, columns: int, length: int, *, inverse: bool) -> npt.NDArray[Any]:
+def _matrix(rows: int, columns: int, length: int, *, inverse: bool) -> Array:
     angle = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % length) / length
-    matrix: npt.NDArray[Any] = np.exp(1j * angle) / length if inverse else np.exp(-1j * angle)
+    matrix: Array = np.exp(1j * angle) / length if inverse else np.exp(-1j * angle)
     return matrix
 
 
-def _multiplied(x: str, axis: int, used: int, blocks: npt.NDArray[Any], out: tuple[int, int], emit: Emitter) -> str:
+def _multiplied(x: str, axis: int, used: int, blocks: Array, out: tuple[int, int], emit: Emitter) -> str:
     """[..., used along the axis, ..., parts] as [..., parts × used] times blocks, and back to the place of the axis."""
     shape = emit.graph.shape(x)
     rank, parts = len(shape), shape[-1]

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.operators.cases import Case
 from vlab import processes, targets
-from vlab.compiling import Compiled, building, compile_model, exchange, toolchain
+from vlab.compiling import Compiled, building, compile_model, toolchain
 from vlab.compiling.exchange import Order, Product
 from vlab.compiling.toolchain import Harness
 from vlab.datasets import Array, read_rows, write_rows
@@ -58,12 +58,9 @@ def run(case: Case, target: Target, directory: Path) -> Result:
 
     worked = False
 
-    def work(order: Order, place: Path, _timeout_s: float, _memory_bytes: int) -> Product:
+    def work(order: Order, place: Path, timeout_s: float, memory_bytes: int) -> Product:
         nonlocal worked
-        from vlab.compiling import worker
-
-        (place / exchange.REQUEST).write_bytes(order.to_json())
-        product = building.taken(worker.carry_out(place))
+        product = building.work_here(order, place, timeout_s, memory_bytes)
         worked = True
         return product
 

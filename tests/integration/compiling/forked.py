@@ -6,8 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlab.compiling import Compiled, building, compile_model, exchange
-from vlab.compiling.exchange import Order, Product
+from vlab.compiling import Compiled, compile_model
+from vlab.compiling.building import work_here
 from vlab.targets import Target
 
 _LOADED = ["onnxruntime", "tvm.relax.frontend.onnx.onnx_frontend", "vlab.compiling.lowering", "vlab.compiling.worker"]
@@ -24,11 +24,4 @@ def compile_processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 def compile_here(model: Path, target: Target, cache: Path) -> Compiled:
     """As `compile_model`, with the compiler's part in this process."""
-    return compile_model(model, target, cache=cache, work=_work)
-
-
-def _work(order: Order, directory: Path, _timeout_s: float, _memory_bytes: int) -> Product:
-    from vlab.compiling import worker
-
-    (directory / exchange.REQUEST).write_bytes(order.to_json())
-    return building.taken(worker.carry_out(directory))
+    return compile_model(model, target, cache=cache, work=work_here)

@@ -15,8 +15,10 @@ from vlab.compiling.integer import pointwise, reducing
 from vlab.compiling.integer.broadcast import BroadcastKernel
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
 from vlab.compiling.integer.depthwise import depthwise_kernel
+from vlab.compiling.integer.dialects.dsp import Dsp
 from vlab.compiling.integer.dot import DotKernel
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, channel_sums, numbers, operator, shape_of
+from vlab.compiling.integer.pairs import PairsKernel
 from vlab.compiling.integer.rescaling import Codes, Rescaling
 from vlab.compiling.integer.window import Window
 
@@ -84,8 +86,10 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
 
 def _product(
     graph: Graph, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling
-) -> DotKernel | BroadcastKernel:
+) -> DotKernel | PairsKernel | BroadcastKernel:
     """The form of the kernel that suits the CPU."""
+    if isinstance(graph.dialect, Dsp):
+        return PairsKernel(window, weights, zero_point, rescaling, graph.dialect)
     kind = BroadcastKernel if graph.dialect.widths else DotKernel
     return kind(window, weights, zero_point, rescaling, graph.dialect)
 

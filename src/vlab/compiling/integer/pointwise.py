@@ -82,7 +82,7 @@ def _kernel(size: int, inputs: int, formula: _Formula, output: Codes, dialect: D
             with loop(count) as index:
                 at = start + index * lanes
                 codes = formula([builder.cast(vector(buffer, at, lanes), dtype) for buffer in buffers], lanes)
-                codes = clamped(codes, output.zero_point, output.low, output.high, lanes)
+                codes = clamped(codes, output.zero_point, output.low, output.high, lanes, dialect)
                 builder.buffer_store(target, codes, [span(at, lanes)])
     return kernel.get()
 

@@ -11,10 +11,12 @@ from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.fixed_point import quantize_multiplier
-from vlab.compiling.integer.writing import clamp, typed, vector
+from vlab.compiling.integer.writing import typed, vector
 
 LARGEST_SUM = 2**30 - 1
 """Sums must stay below 2**30: then no step of the rescaling overflows an int32."""
+LARGEST_SHIFT = 22
+"""Largest shift of a product that leaves room for a zero point in it: 2**30, which no sum reaches, plus 128 << 22."""
 
 
 class OverflowingError(ValueError):
@@ -81,22 +83,36 @@ class Rescaling:
 
     def apply(self, total: Any, channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
         """The codes, as int8, of the sums of `lanes` neighbouring channels."""
-        dtype, given = typed("int32", lanes), list(buffers)
+        bias = self._read(self.bias, channel, lanes, buffers)
+        return self.apply_biased(builder.bind(total + bias), channel, lanes, buffers, dialect)
 
-        def value(array: npt.NDArray[np.generic]) -> Any:
-            if _uniform(array):
-                return tirx.const(int(array[0]), dtype)
-            return builder.cast(vector(given.pop(0), channel, lanes), dtype)
-
-        total = builder.bind(total + value(self.bias))
-        mantissa, left, right = value(self.mantissa), value(self.left), value(self.right)
+    def apply_biased(self, total: Any, channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
+        """The codes, as int8, of sums that began with the bias."""
+        mantissa, left, right = (self._read(one, channel, lanes, buffers) for one in (self.mantissa, self.left, self.right))
         if self.left.any():
             total = tirx.shift_left(total, left)
         if self.twice:
-            high = multiplied_twice(total, mantissa, right, lanes, dialect, exact=bool((self.right == 0).any()))
+            exact, signed = bool((self.right == 0).any()), self.low < self.zero_point
+            high = high_product(total, mantissa, right, lanes, dialect, exact=exact, signed=signed)
         else:
-            high = multiplied(total, mantissa, right, lanes, dialect)
-        return clamped(high, self.zero_point, self.low, self.high, lanes)
+            high = builder.bind(dialect.high_multiply(builder.bind(total), mantissa, lanes, rounding=False))
+        if int(self.right.max()) <= LARGEST_SHIFT:
+            shifted = dialect.rounding_shift(high, right, lanes, self.zero_point)
+        else:
+            shifted = dialect.rounding_shift(high, right, lanes) + tirx.const(self.zero_point, typed("int32", lanes))
+        return builder.cast(dialect.clamp(builder.bind(shifted), self.low, self.high, lanes), typed("int8", lanes))
+
+    def first_sum(self, channel: Any, buffers: Sequence[Any]) -> Any:
+        """The bias of a channel, for sums to begin with."""
+        return self._read(self.bias, channel, 1, buffers)
+
+    def _read(self, array: npt.NDArray[np.generic], channel: Any, lanes: int, buffers: Sequence[Any]) -> Any:
+        """Values of one of the arrays for `lanes` neighbouring channels, as int32."""
+        dtype = typed("int32", lanes)
+        if _uniform(array):
+            return tirx.const(int(array[0]), dtype)
+        place = next(place for place, one in enumerate(self.arrays) if one is array)
+        return builder.cast(vector(buffers[place], channel, lanes), dtype)
 
 
 @dataclass(frozen=True)
@@ -109,29 +125,38 @@ class Codes:
     high: int = 127
 
 
-def multiplied(total: Any, mantissa: Any, right: Any, lanes: int, dialect: Dialect) -> Any:
-    """MultiplyByQuantizedMultiplier (common.cc, one rounding): `(total * mantissa + 2**(30 + right)) >> (31 + right)`.
-
-    With right at least 1 that is the product without its lowest 31 bits, shifted with rounding.
-    """
-    high = builder.bind(dialect.high_multiply(builder.bind(total), mantissa, lanes, rounding=False))
+def multiplied_twice(total: Any, mantissa: Any, right: Any, lanes: int, dialect: Dialect, *, exact: bool) -> Any:
+    """MultiplyByQuantizedMultiplier (common.cc, two roundings), the second with halves away from zero if it shifts at all."""
+    high = high_product(total, mantissa, right, lanes, dialect, exact=exact, signed=True)
     return builder.bind(dialect.rounding_shift(high, right, lanes))
 
 
-def multiplied_twice(total: Any, mantissa: Any, right: Any, lanes: int, dialect: Dialect, *, exact: bool) -> Any:
-    """MultiplyByQuantizedMultiplier (common.cc, two roundings), the second with halves away from zero if it shifts at all."""
+def high_product(total: Any, mantissa: Any, right: Any, lanes: int, dialect: Dialect, *, exact: bool, signed: bool) -> Any:
+    """What rounded and shifted to the right is the product rounded twice.
+
+    Args:
+        total: |total| < 2**30.
+        mantissa: of the multiplier.
+        right: bits that the product will be shifted by.
+        lanes: of the vectors that these are.
+        dialect: of the target's CPU.
+        exact: whether some may be shifted by none.
+        signed: whether products below 0 matter; if they are clamped away, so is which way their halves are rounded.
+    """
     dtype = typed("int32", lanes)
     high = builder.bind(dialect.high_multiply(builder.bind(total), mantissa, lanes, rounding=True))
+    if not signed:
+        return high
     away = tirx.shift_right(high, tirx.const(31, dtype))
     if exact:
         away = tirx.Select(right > tirx.const(0, dtype), away, tirx.const(0, dtype))
-    return builder.bind(dialect.rounding_shift(high + away, right, lanes))
+    return builder.bind(high + away)
 
 
-def clamped(value: Any, zero_point: int, low: int, high: int, lanes: int) -> Any:
+def clamped(value: Any, zero_point: int, low: int, high: int, lanes: int, dialect: Dialect) -> Any:
     """Codes, as int8, of values without their zero point."""
     dtype = typed("int32", lanes)
-    return builder.cast(clamp(value + tirx.const(zero_point, dtype), low, high, lanes), typed("int8", lanes))
+    return builder.cast(dialect.clamp(value + tirx.const(zero_point, dtype), low, high, lanes), typed("int8", lanes))
 
 
 def check_sum(largest: int) -> None:

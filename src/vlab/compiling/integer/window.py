@@ -104,13 +104,17 @@ def _fill(buffer: Any, start: Any, size: int, value: Any) -> None:
 
 def copy_windows(image: Any, copied: Any, window: Window, length: int, batch: Any, row: Any) -> None:
     """Each window of a row of outputs to `length` bytes of its own; what its runs do not fill may be anything."""
-    rows, columns, run = window.runs
     with builder.serial(0, window.output[1]) as column:
-        for inner in range(rows * columns):
-            source = window.at(batch, row, column, inner // columns, inner % columns)
-            target = column * length + inner * run
-            for start, size in _pieces(run):
-                builder.buffer_store(copied, vector(image, source + start, size), [span(target + start, size)])
+        copy_window(image, copied, window, column * length, (batch, row, column))
+
+
+def copy_window(image: Any, copied: Any, window: Window, target: Any, place: tuple[Any, Any, Any]) -> None:
+    """The window of an output, given as batch, row and column, to where `target` says; its runs follow each other there."""
+    rows, columns, run = window.runs
+    for inner in range(rows * columns):
+        source = window.at(*place, inner // columns, inner % columns)
+        for start, size in _pieces(run):
+            builder.buffer_store(copied, vector(image, source + start, size), [span(target + inner * run + start, size)])
 
 
 def _pieces(length: int) -> Iterator[tuple[int, int]]:

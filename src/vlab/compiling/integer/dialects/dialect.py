@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.writing import typed, vector
+from vlab.compiling.integer.writing import clamp, typed, vector
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,17 @@ class Dialect:
             product = product + tirx.const(1 << 31, wide)
         return builder.cast(tirx.shift_right(product, tirx.const(32, wide)), typed("int32", lanes))
 
-    def rounding_shift(self, x: Any, right: Any, lanes: int) -> Any:
-        """`x / 2**right`, halves rounded up, for sums that do not overflow."""
+    def rounding_shift(self, x: Any, right: Any, lanes: int, offset: int = 0) -> Any:
+        """`x / 2**right + offset`, halves rounded up, for |x| < 2**30 and |offset| <= 128, which needs right at most 22."""
         dtype = typed("int32", lanes)
-        half = tirx.shift_right(tirx.shift_left(tirx.const(1, dtype), right), tirx.const(1, dtype))
-        return tirx.shift_right(x + half, right)
+        added = tirx.shift_right(tirx.shift_left(tirx.const(1, dtype), right), tirx.const(1, dtype))
+        if offset:
+            added = added + tirx.const(offset, dtype) * tirx.shift_left(tirx.const(1, dtype), right)
+        return tirx.shift_right(x + added, right)
+
+    def clamp(self, x: Any, low: int, high: int, lanes: int) -> Any:
+        """int32 values within bounds."""
+        return clamp(x, low, high, lanes)
 
 
 def reduced(total: Any, lanes: int) -> Any:

@@ -1,6 +1,5 @@
 """The DSP instructions of Cortex-M."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,25 +14,31 @@ from vlab.compiling.integer.writing import vector
 class Dsp(Dialect):
     """Cortex-M with the DSP extension: SXTB16 takes two bytes of a word apart, SMLAD multiplies two pairs and adds both."""
 
-    chunks: tuple[int, ...] = (4,)
-    pixels: int = 2
+    pixels: int = 3
     channels: int = 2
 
-    def load(self, buffer: Any, offset: Any, size: int) -> Any:
-        """A word as its bytes 0 and 2, and 1 and 3, each as two int16: order does not matter in a sum of products."""
-        word = builder.bind(builder.reinterpret("int32", vector(buffer, offset, size)))
-        even = tirx.call_llvm_pure_intrin("int32", "llvm.arm.sxtb16", word)
-        turned = tirx.bitwise_or(
-            tirx.bitwise_and(tirx.shift_right(word, tirx.const(8, "int32")), tirx.const(0x00FFFFFF, "int32")),
-            tirx.shift_left(word, tirx.const(24, "int32")),
-        )
-        odd = tirx.call_llvm_pure_intrin("int32", "llvm.arm.sxtb16", turned)
+    def pairs(self, buffer: Any, offset: Any) -> tuple[Any, Any]:
+        """A word of int8 as its bytes 0 and 2, and 1 and 3, each as two int16: order does not matter in a sum of products."""
+        word = builder.bind(builder.reinterpret("int32", vector(buffer, offset, 4)))
+        turned = tirx.call_llvm_pure_intrin("int32", "llvm.fshr.i32", word, word, tirx.const(8, "int32"))
+        even, odd = (tirx.call_llvm_pure_intrin("int32", "llvm.arm.sxtb16", one) for one in (word, turned))
         return builder.bind(even), builder.bind(odd)
 
-    def dot(self, data: Sequence[Any], weights: Sequence[Any], size: int, total: Any) -> Any:
-        """With the instructions above."""
-        del size
-        for x, w in zip(data, weights, strict=True):
-            for part in range(2):
-                total = tirx.call_llvm_pure_intrin("int32", "llvm.arm.smlad", x[part], w[part], total)
-        return total
+    def multiply_pairs(self, data: Any, weights: Any, total: Any) -> Any:
+        """With SMLAD."""
+        return tirx.call_llvm_pure_intrin("int32", "llvm.arm.smlad", data, weights, total)
+
+    def high_multiply(self, x: Any, mantissa: Any, lanes: int, *, rounding: bool) -> Any:
+        """With SMMULR or SMMUL, of twice the sum: doubled by a shift, as LLVM would double the product of 64 bits instead."""
+        del lanes
+        doubled = tirx.shift_left(x, tirx.const(1, "int32"))
+        product = builder.cast(doubled, "int64") * builder.cast(mantissa, "int64")
+        if rounding:
+            product = product + tirx.const(1 << 31, "int64")
+        return builder.cast(tirx.shift_right(product, tirx.const(32, "int64")), "int32")
+
+    def clamp(self, x: Any, low: int, high: int, lanes: int) -> Any:
+        """With SSAT where all codes are allowed."""
+        if (low, high) != (-128, 127):
+            return super().clamp(x, low, high, lanes)
+        return tirx.call_llvm_pure_intrin("int32", "llvm.arm.ssat", x, tirx.const(8, "int32"))

@@ -54,11 +54,12 @@ class Neon(Dialect):
             return super().high_multiply(x, mantissa, lanes, rounding=rounding)
         return _by_fours(f"llvm.aarch64.neon.{'sqrdmulh' if rounding else 'sqdmulh'}.v4i32", x, mantissa, lanes)
 
-    def rounding_shift(self, x: Any, right: Any, lanes: int) -> Any:
+    def rounding_shift(self, x: Any, right: Any, lanes: int, offset: int = 0) -> Any:
         """With SRSHL."""
         if lanes < self.lanes:
-            return super().rounding_shift(x, right, lanes)
-        return _by_fours("llvm.aarch64.neon.srshl.v4i32", x, zeros("int32", lanes) - right, lanes)
+            return super().rounding_shift(x, right, lanes, offset)
+        shifted = _by_fours("llvm.aarch64.neon.srshl.v4i32", x, zeros("int32", lanes) - right, lanes)
+        return shifted + tirx.const(offset, f"int32x{lanes}") if offset else shifted
 
 
 def _halves(data: Sequence[Any], weights: Sequence[Any], size: int) -> list[tuple[Any, Any]]:

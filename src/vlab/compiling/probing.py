@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlab.compiling.reading.outlining import Outline
+from vlab.compiling.reading.outlining import Outline, table_range, whole_range
 from vlab.datasets import columns, load_dataset
 from vlab.errors import MeasureError, ModelError
 from vlab.records import TensorSpec
@@ -28,6 +28,10 @@ _SOFT_FLOAT_COST = 40
 """Instructions of a float operation on a CPU without floating point (Cortex-M3 and rv32imac, DS-CNN)."""
 _NATIVE_SPEED = 20
 """How much faster, at the least, a target runs that has no emulator."""
+_UNSCALED = 100.0
+"""Size of whole numbers that a model does not scale down; their products stay far below what float32 and int32 hold."""
+_BYTES = 256.0
+"""The same for bytes, which take their whole type: images and what was quantised outside the model."""
 _ROUNDING = 2.0**-18
 """Relative: some 30 units of float32 roundoff, what a few dozen layers may lose."""
 _HALF_ROUNDING = 2.0**-9
@@ -46,13 +50,20 @@ class Case:
 
 
 def cases(
-    specs: Sequence[TensorSpec], outline: Outline, path: Path | None, *, operations: int, magnitude: float | None = None
+    specs: Sequence[TensorSpec],
+    outline: Outline,
+    path: Path | None,
+    *,
+    operations: int,
+    magnitude: float | None = None,
+    narrow: bool = False,
 ) -> list[Case]:
     """Inputs for the check, the same everywhere: how many follows from the operations and not from a clock.
 
     At most 32 rows of a data set, or 12 random ones of 3 seeds; then `zeros`, `largest`, `smallest` and `ends` of what each
-    input may be (its table for indices, its type for quantised values, otherwise the range of the data set or of the model's
-    calibration, or -1 to 1), `large` and `denormals`. Up to half of what can be afforded goes to these edges.
+    input may be (its table for indices, its type for quantised values, otherwise the range of the data set, of the model's
+    calibration, or of what the graph does with whole numbers (`whole_range`), or -1 to 1), `large` and `denormals`. Up to half
+    of what can be afforded goes to these edges.
 
     Args:
         specs: the model's inputs.
@@ -60,6 +71,7 @@ def cases(
         path: a data set; random rows without.
         operations: of one inference, see `cost`.
         magnitude: of `large`; left out without.
+        narrow: give whole numbers 0 and 1 only, for a model whose reference takes no others.
 
     Returns:
         At least one case; edges last.
@@ -69,7 +81,7 @@ def cases(
     """
     affordable = max(1, _MOST_OPERATIONS // max(1, operations))
     rows = _rows(specs, path)
-    inputs = [_Input.of(spec, outline, None if rows is None else rows[place]) for place, spec in enumerate(specs)]
+    inputs = [_Input.of(spec, outline, None if rows is None else rows[place], narrow) for place, spec in enumerate(specs)]
     narrowest = np.dtype(np.float16 if computes_in_halves(outline) else np.float32)
     edges = _edges(inputs, magnitude, narrowest)[: affordable // 2]
     left = affordable - len(edges)
@@ -136,25 +148,30 @@ class _Input:
     """Whether random values are normal rather than uniform from low to high."""
 
     @classmethod
-    def of(cls, spec: TensorSpec, outline: Outline, rows: Array | None) -> "_Input":
+    def of(cls, spec: TensorSpec, outline: Outline, rows: Array | None, narrow: bool) -> "_Input":
         dtype = np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            calibrated = outline.value_range(spec.name)
+            usual = calibrated or (-1.0, 1.0)
+            low, high = (rows.min().item(), rows.max().item()) if rows is not None and np.isfinite(rows).all() else usual
+            return cls(spec.shape, dtype, low, high, 0, calibrated is None)
         quantised = outline.quantisation.get(spec.name)
-        zero = quantised.zero_point if quantised and dtype.kind in "iu" else 0
-        places = outline.index_range(spec.name) if dtype.kind in "iu" else None
-        calibrated = outline.value_range(spec.name) if dtype.kind == "f" else None
-        low: float
-        high: float
-        if places is not None:
-            low, high = 0, min(max(0, places - 1), int(np.iinfo(dtype).max))
-        elif dtype.kind in "iu" and dtype.itemsize == 1:
-            low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        elif rows is not None and np.isfinite(rows).all():
-            low, high = rows.min().item(), rows.max().item()
-        elif dtype.kind != "f":
-            low, high = 0, 1  # a mask, or small enough to be an index nobody told about
-        else:
-            low, high = calibrated or (-1.0, 1.0)
-        return cls(spec.shape, dtype, low, high, zero, dtype.kind == "f" and calibrated is None)
+        low, high = (0, 1) if dtype.kind == "b" else cls._whole(spec.name, dtype, outline, rows, narrow)
+        return cls(spec.shape, dtype, low, high, quantised.zero_point if quantised else min(max(0, low), high), False)
+
+    @staticmethod
+    def _whole(name: str, dtype: np.dtype[Any], outline: Outline, rows: Array | None, narrow: bool) -> tuple[int, int]:
+        """Ends of whole numbers: what a quantisation, a table, the data set or the graph says, in this order."""
+        ends = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        if name in outline.quantisation:
+            return ends
+        if narrow:
+            return 0, 1  # small enough to be an index nobody told about
+        given = table_range(outline, name)
+        if given is None and rows is not None:
+            given = rows.min().item(), rows.max().item()
+        low, high = given or whole_range(outline, name, _BYTES if dtype.itemsize == 1 else _UNSCALED)
+        return max(low, ends[0]), min(high, ends[1])
 
     def sample(self, values: Any) -> Array:
         """One sample of these values, [1, ...shape]."""

@@ -112,6 +112,49 @@ def test_indices_stay_within_their_table():
     assert values.max() < 30
 
 
+MASKED = [
+    helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+    helper.make_node("Sub", ["one", "f"], ["n"]),
+    helper.make_node("Mul", ["n", "least"], ["m"]),
+    helper.make_node("Add", ["m", "score"], ["y"]),
+]
+SAMPLED = [
+    helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+    helper.make_node("Div", ["f", "full"], ["s"]),
+    helper.make_node("MatMul", ["s", "w"], ["y"]),
+]
+SHIFTED = [helper.make_node("Add", ["x", "two"], ["i"]), helper.make_node("Gather", ["table", "i"], ["y"])]
+COMPARED = [helper.make_node("Less", ["x", "full"], ["y"])]
+DIVIDING = [helper.make_node("Div", ["whole", "x"], ["y"])]
+SUMMED = [helper.make_node("ReduceSum", ["x"], ["y"])]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "dtype", "ends"),
+    [
+        pytest.param(MASKED, "int64", (0, 1), id="mask"),
+        pytest.param(SAMPLED, "int16", (-32768, 32767), id="samples of 16 bits"),
+        pytest.param(SHIFTED, "int32", (-2, 27), id="index behind an addition"),
+        pytest.param(COMPARED, "int32", (0, 32769), id="comparison"),
+        pytest.param(DIVIDING, "int32", (1, 100), id="divisor"),
+        pytest.param(SUMMED, "uint16", (0, 100), id="arithmetic"),
+    ],
+)
+def test_whole_numbers_reach_as_far_as_the_graph_tells(nodes: list[Any], dtype: str, ends: tuple[int, int]):
+    """Both ends occur, and random values lie between them."""
+    weights = {
+        "one": np.float32(1), "least": np.float32(-1e4), "full": np.float32(32768), "score": np.zeros((1, 40), np.float32),
+        "w": np.zeros((40, 2), np.float32), "two": np.int32(2), "table": np.zeros((30, 4), np.float32),
+        "whole": np.full((1, 40), 7),
+    }  # fmt: skip
+    seen = outline(nodes, [tensor("x", [1, 40], helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))], weights)
+    found = named(cases([TensorSpec(name="x", shape=(1, 40), dtype=dtype)], seen, None, operations=1))
+
+    assert list(ends) == [found[name].columns[0].flat[0] for name in ("smallest", "largest")]
+    values = found["random, seed 1"].columns[0]
+    assert ends[0] <= values.min() < values.max() <= ends[1]
+
+
 def test_quantised_inputs_take_their_whole_range():
     """An int8 input reaches its saturating ends, and zero is its zero point."""
     nodes = [helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["y"])]

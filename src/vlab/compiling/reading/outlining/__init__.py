@@ -6,9 +6,10 @@ The limits, the inputs of the reference check and the search for a wrong operato
 from collections.abc import Mapping, Sequence
 
 from vlab.compiling.reading.outlining.outline import Operator, Outline, Quantisation
+from vlab.compiling.reading.outlining.ranges import table_range, whole_range
 from vlab.records import ModelFormat
 
-__all__ = ["Operator", "Outline", "Quantisation", "outline_model"]
+__all__ = ["Operator", "Outline", "Quantisation", "outline_model", "table_range", "whole_range"]
 
 
 def outline_model(content: bytes, format_: ModelFormat, shapes: Mapping[str, Sequence[int]]) -> Outline:

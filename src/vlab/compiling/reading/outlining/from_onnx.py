@@ -31,6 +31,12 @@ _STEP_KEEPING = frozenset(("Relu", "Clip", "Softmax", "Sigmoid", "Tanh", "LeakyR
 """Their slope is nowhere above 1."""
 _QUANTISED_BY_OUTPUT_SCALE = {"QLinearConv": 6, "QLinearMatMul": 6, "QuantizeLinear": 1}
 """Position of the output's scale; the zero point follows (ONNX operator documentation)."""
+_LARGEST_POWER = 3
+"""Of whole numbers to the power of an input."""
+_NARROWEST_BITS = 8
+"""Of whole numbers; a shift by less leaves something of them."""
+_LENGTHS = 4
+"""Place of the lengths of sequences among the inputs of a recurrent layer."""
 _LARGE_WEIGHT_BYTES = 1 << 16
 _TYPES = {
     number: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number)).name
@@ -89,6 +95,7 @@ def _read(model: Any, shapes: Mapping[str, Sequence[int]]) -> Outline:
         dtypes=dtypes,
         weights={name: _weight_bytes(tensor) for name, tensor in constants.items()},
         quantisation=quantisation,
+        scalars={name: float(_values(tensor).item()) for name, tensor in constants.items() if _is_number(tensor)},
     )
 
 
@@ -157,6 +164,12 @@ def _weight_bytes(tensor: Any) -> int:
     return int(math.prod(tensor.dims) * np.dtype(_TYPES.get(tensor.data_type, "uint8")).itemsize)
 
 
+def _is_number(tensor: Any) -> bool:
+    """Whether a constant is one number within the model."""
+    inside = tensor.data_location != onnx.TensorProto.EXTERNAL
+    return inside and tensor.data_type in _TYPES and math.prod(tensor.dims) == 1
+
+
 def _refuse_misfit(name: str, tensor: Any) -> None:
     """Refuse a constant whose data is not what its shape and type say."""
     if tensor.data_type not in onnx.TensorProto.DataType.values():
@@ -191,15 +204,29 @@ def _attribute(node: Any, name: str, default: int) -> int:
 
 def _indexes(node: Any, shapes: Mapping[str, tuple[int, ...]], constants: Mapping[str, Any]) -> dict[str, int]:
     """Which input of the node looks into how large a table."""
-    if node.op_type in ("Gather", "GatherElements", "ScatterElements") and shapes.get(node.input[0]):
-        table = shapes[node.input[0]]
+    data = shapes.get(node.input[0], ()) if node.input else ()
+    place, count = _looked_up(node, data, constants)
+    return {node.input[place]: count} if 0 <= place < len(node.input) else {}
+
+
+def _looked_up(node: Any, data: tuple[int, ...], constants: Mapping[str, Any]) -> tuple[int, int]:
+    """Place of the input that looks into a table, and how large that is; -1 for a node without one."""
+    kind = node.op_type
+    if kind in ("Gather", "GatherElements", "ScatterElements") and data:
         axis = _attribute(node, "axis", 0)
-        return {node.input[1]: table[axis]} if -len(table) <= axis < len(table) else {}
-    if node.op_type in ("GatherND", "ScatterND") and shapes.get(node.input[0]):
-        return {node.input[1]: min(shapes[node.input[0]])}
-    if node.op_type == "OneHot" and node.input[1] in constants:
-        return {node.input[0]: int(_values(constants[node.input[1]]).ravel()[0])}
-    return {}
+        return (1, data[axis]) if -len(data) <= axis < len(data) else (-1, 0)
+    if kind == "OneHot" and node.input[1] in constants:
+        return 0, int(_values(constants[node.input[1]]).ravel()[0])
+    if kind == "ReverseSequence" and data:
+        return 1, data[_attribute(node, "time_axis", 0)] + 1
+    tables = {
+        **dict.fromkeys(("GatherND", "ScatterND"), (1, min(data, default=0))),
+        **dict.fromkeys(("LSTM", "GRU", "RNN"), (_LENGTHS, data[0] + 1 if data else 0)),
+        "BitShift": (1, _NARROWEST_BITS),
+        "Pow": (1, _LARGEST_POWER + 1),
+    }
+    place, count = tables.get(kind, (-1, 0))
+    return (place, count) if count else (-1, 0)
 
 
 def _products(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:

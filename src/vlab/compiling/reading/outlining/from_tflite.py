@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from vlab.compiling.foreign import said
 from vlab.compiling.reading.outlining.outline import Operator, Outline, Quantisation
 from vlab.errors import ModelError
@@ -16,6 +18,8 @@ _DTYPES = {
     12: "uint64", 15: "uint32", 16: "uint16",
 }  # fmt: skip
 """numpy name of schema.fbs `TensorType`."""
+_SCALARS = ("float32", "int16", "int32", "int64")
+"""Types of constants that whole numbers are scaled or moved by."""
 
 
 def outline_tflite(content: bytes) -> Outline:
@@ -40,7 +44,7 @@ def _read(content: bytes) -> Outline:
     kinds = {number: name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
     _plausible(content, operators=graph.OperatorsLength(), tensors=graph.TensorsLength(), buffers=model.BuffersLength())
 
-    names, shapes, dtypes, weights, quantisation = [], {}, {}, {}, {}
+    names, shapes, dtypes, weights, quantisation, scalars = [], {}, {}, {}, {}, {}
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
         name = (tensor.Name() or b"").decode(errors="replace") or f"tensor {index}"
@@ -51,6 +55,9 @@ def _read(content: bytes) -> Outline:
             dtypes[name] = _DTYPES[tensor.Type()]
         if 0 < tensor.Buffer() < model.BuffersLength() and model.Buffers(tensor.Buffer()).DataLength():
             weights[name] = model.Buffers(tensor.Buffer()).DataLength()
+            if dtypes.get(name) in _SCALARS and weights[name] == np.dtype(dtypes[name]).itemsize:
+                content_bytes = model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes()
+                scalars[name] = float(np.frombuffer(content_bytes, dtypes[name]).item())
         scaled = tensor.Quantization()
         if scaled is not None and scaled.ScaleLength() == 1 and dtypes.get(name, "").endswith(("int8", "int16")):
             scale = float(scaled.Scale(0))
@@ -88,6 +95,7 @@ def _read(content: bytes) -> Outline:
         dtypes=dtypes,
         weights=weights,
         quantisation=quantisation,
+        scalars=scalars,
     )
 
 
@@ -102,7 +110,7 @@ def _plausible(content: bytes, **lengths: int) -> None:
 
 def _indexes(kind: str, taken: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     if kind in ("GATHER", "GATHER_ND") and len(taken) > 1 and shapes[taken[0]]:
-        return {taken[1]: min(shapes[taken[0]]) if kind == "GATHER_ND" else shapes[taken[0]][0]}
+        return {taken[1]: min(shapes[taken[0]])}  # of whichever axis
     if kind == "EMBEDDING_LOOKUP" and len(taken) > 1 and shapes[taken[1]]:
         return {taken[0]: shapes[taken[1]][0]}
     return {}

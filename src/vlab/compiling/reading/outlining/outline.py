@@ -63,6 +63,8 @@ class Outline:
     """Bytes of each constant."""
     quantisation: Mapping[str, Quantisation]
     """Of the tensors of whole numbers that have one scale."""
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    """Values of the constants that hold one number."""
 
     @cached_property
     def maker(self) -> dict[str, Operator]:
@@ -75,11 +77,6 @@ class Outline:
             return 0
         dtype = self.dtypes.get(tensor, "float32")
         return math.prod(self.shapes[tensor]) * np.dtype(dtype).itemsize
-
-    def index_range(self, tensor: str) -> int | None:
-        """Number of values that a tensor of indices may have, from the tables they look into; None for other tensors."""
-        sizes = [operator.indexes[name] for operator, name in self._uses(tensor) if name in operator.indexes]
-        return min(sizes, default=None)
 
     def value_range(self, tensor: str) -> tuple[float, float] | None:
         """Range that calibration found for a real-valued tensor, where the model quantises it at once."""

@@ -220,7 +220,7 @@ class _Plain(relax.PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: Any) -> Any:
         call = super().visit_call_(call)
-        attributes = None if _ATTRIBUTE in (call.attrs or {}) else call.attrs
+        attributes = None if isinstance(call.attrs, tvm.ir.DictAttrs) and _ATTRIBUTE in call.attrs else call.attrs
         return relax.Call(self.instead.get(call.op, call.op), call.args, attributes, call.ty_args)
 
 

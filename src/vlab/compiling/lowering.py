@@ -23,6 +23,8 @@ from vlab.compiling.kernels.products import legalise_products
 from vlab.compiling.kernels.quantising import quantize
 from vlab.compiling.kernels.recognising import recognise
 from vlab.compiling.kernels.rows import legalise_rows
+from vlab.compiling.kernels.transposed import conv2d_transpose
+from vlab.compiling.kernels.unit_height import join, widen
 from vlab.compiling.lineage import Lineage
 from vlab.compiling.naming import name_in_memory
 from vlab.compiling.schedule import Registers, schedule_module
@@ -70,7 +72,7 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target, threads: int) -
     registers = Registers(target.lanes, target.accumulators, target.registers)
     lineage = Lineage(nodes)
     integers = ToIntegers(target)
-    module = _fold(lineage.follow(lineage.begin(module), [integers]), lineage)
+    module = _fold(lineage.follow(lineage.begin(module), [widen, integers]), lineage)
     with machine, tvm.transform.PassContext(opt_level=3):
         module = lineage.follow(
             module, [recognise, partial(legalise_products, registers=registers), partial(legalise_rows, registers=registers)]
@@ -119,9 +121,11 @@ def _fold(module: Any, lineage: Lineage) -> Any:
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
             fold_constants,
+            join,
+            passes.CanonicalizeBindings(),
             passes.FoldConstant(),
             # Pooling follows the convolutions by itself; naming it here is an error.
-            passes.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
+            passes.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"], "relax.nn.conv2d_transpose": ["NHWC", "IOHW"]}),
             passes.CanonicalizeBindings(),
             fold_constants,
             passes.FoldConstant(),
@@ -152,6 +156,7 @@ def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]
     """What becomes of a Relax operator, by its name, where that is not TVM's own choice."""
     return {
         "relax.nn.conv2d": lambda builder, call: conv2d(builder, call, registers),
+        "relax.nn.conv2d_transpose": lambda builder, call: conv2d_transpose(builder, call, registers),
         "relax.nn.max_pool2d": pool2d,
         "relax.nn.avg_pool2d": pool2d,
         "relax.quantize": quantize,

@@ -46,7 +46,8 @@ def calls(module: Any, lineage: Lineage) -> dict[str, KernelCall]:
 
 
 MACS = "macs"
-"""Attribute of a kernel that is written loop by loop instead of as a computation: its multiply-accumulates."""
+"""Key of the multiply-accumulates where loops do not tell: attribute of a kernel that is written loop by loop instead of as a
+computation, and of a computation that passes over most of its iterations."""
 
 
 def _macs(kernel: Any) -> int:
@@ -57,7 +58,9 @@ def _macs(kernel: Any) -> int:
 
     def count(block: Any) -> None:
         nonlocal total
-        if any(int(variable.iter_type) == _REDUCE for variable in block.iter_vars):
+        if MACS in block.annotations:
+            total += as_int(block.annotations[MACS])
+        elif any(int(variable.iter_type) == _REDUCE for variable in block.iter_vars):
             iterations = prod(_extent(variable.dom.extent) for variable in block.iter_vars)
             stores: list[Any] = []
             structural_walk(block.body, (tirx.BufferStore, stores.append))

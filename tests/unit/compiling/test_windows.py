@@ -12,11 +12,13 @@ from onnx import helper
 
 from tests.boards import ready
 from tests.unit.compiling.conftest import Save, onnx_model, tensor
+from tests.unit.compiling.native import AVX2, SCALAR, Collected
 from vlab import compiling
 from vlab.compiling.kernels.convolution import pack
 from vlab.compiling.kernels.geometry import Geometry
 from vlab.compiling.schedule import Registers, tiles
-from vlab.compiling.schedule.windows import Window
+from vlab.compiling.schedule.windows import Window, by_phase
+from vlab.targets import Target
 
 CONVOLUTIONS: list[dict[str, Any]] = [
     # channels of input and output, size, and what differs from a 1x1 window without padding
@@ -138,6 +140,77 @@ def test_windows_of_every_shape_agree_with_the_reference_and_are_scheduled(
     compiled = compiling.compile_model(save(model_of(CONVOLUTIONS[cases], POOLINGS[cases])), target, cache=cache)
 
     assert () == tuple(kernel for kernel in compiled.manifest.kernels if not kernel.scheduled)
+
+
+def convolutions_of_all_kinds() -> Collected:
+    """Transposed ones, over one axis and two, ones with weights that are inputs, and chains over one axis."""
+    model = Collected()
+
+    def transposed(shape: tuple[int, ...], weights: tuple[int, ...], *, known: bool = True, **attributes: Any) -> None:
+        bias = model.value(weights[1] * attributes.get("group", 1), known=True)
+        names = model.value(*shape), model.value(*weights, known=known), bias
+        model.output(model.node("Relu", model.node("ConvTranspose", *names, **attributes)), len(shape))
+
+    transposed((1, 4, 7, 7), (4, 20, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])
+    transposed((2, 4, 5, 9), (4, 8, 4, 4), strides=[2, 2], pads=[1, 1, 1, 1])
+    transposed((1, 3, 6, 6), (3, 5, 2, 2), strides=[3, 3])  # outputs that no input reaches
+    transposed((1, 3, 6, 6), (3, 17, 5, 5), strides=[1, 2], dilations=[2, 2], pads=[2, 1, 2, 1])
+    transposed((1, 4, 6, 6), (4, 6, 3, 3), strides=[2, 3], dilations=[2, 3], pads=[0, 1, 2, 3])
+    transposed((1, 6, 5, 5), (6, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], group=3)
+    transposed((1, 18, 6, 6), (18, 1, 4, 4), strides=[2, 2], dilations=[3, 1], group=18)
+    transposed((1, 4, 3, 60), (4, 4, 2, 40), strides=[2, 1])  # more columns at the border than get code of their own
+    transposed((1, 4, 5, 5), (4, 4, 3, 3), known=False, strides=[2, 2])
+    transposed((1, 8, 20), (8, 20, 4), strides=[2], pads=[1, 1])
+    transposed((1, 8, 9), (8, 20, 3), strides=[3], dilations=[2], pads=[1, 0], output_padding=[2])
+
+    def conv(data: str, weights: tuple[int, ...], *, known: bool = True, **attributes: Any) -> str:
+        return model.node("Conv", data, model.value(*weights, known=known), **attributes)
+
+    model.output(conv(model.value(2, 6, 9, 9), (12, 6, 3, 3), known=False, pads=[1, 1, 1, 1]), 4)
+    model.output(conv(model.value(1, 6, 9, 9), (6, 1, 3, 3), known=False, group=6), 4)
+    one = model.node("Relu", conv(model.value(2, 6, 30), (12, 2, 3), known=False, pads=[1, 1], group=3))
+    two = model.node("MaxPool", conv(one, (12, 1, 3), group=12, dilations=[2]), kernel_shape=[3], strides=[2], pads=[1, 0])
+    scaled = model.node("Mul", two, model.value(12, 1, known=True))
+    three = model.node("Add", conv(scaled, (12, 12, 3), pads=[2, 0]), model.node("Sigmoid", scaled))
+    model.output(model.node("AveragePool", three, kernel_shape=[4], pads=[2, 1], strides=[3]), 3)
+    model.output(model.node("GlobalAveragePool", three), 3)
+    return model
+
+
+@pytest.mark.parametrize("target", [AVX2, SCALAR], ids=["vectors", "scalars"])
+def test_transposed_convolutions_and_those_over_one_axis_agree_and_have_rules(target: Target, tmp_path: Path):
+    """Strides, dilations, paddings, groups and weights that are inputs give ONNX Runtime's numbers, and nothing falls back."""
+    report = convolutions_of_all_kinds().agree(target, tmp_path)
+
+    assert () == tuple(kernel for kernel in report if kernel.reason)
+
+
+@given(
+    size=st.integers(1, 9),
+    kernel=st.integers(1, 7),
+    stride=st.integers(1, 5),
+    dilation=st.integers(1, 5),
+    before=st.integers(0, 6),
+    out=st.integers(1, 40),
+)
+def test_the_windows_of_a_transposed_convolution_are_its_products(
+    size: int, kernel: int, stride: int, dilation: int, before: int, out: int
+):
+    """Every output is in one window, and its taps meet what the definition o = i * stride + k * dilation - before says."""
+    products = set()
+    places = []
+    for window in by_phase(Window(size, kernel, stride, dilation, before, out)):
+        places += [window.to(place) for place in range(window.out)]
+        products |= {
+            (window.to(place), window.at(place, tap), window.weight(tap))
+            for place in range(window.out)
+            for tap in range(window.kernel)
+            if window.inside(place, tap)
+        }
+
+    pairs = ((i * stride + k * dilation - before, i, k) for i in range(size) for k in range(kernel))
+    assert list(range(out)) == sorted(places)
+    assert {(o, i, k) for o, i, k in pairs if 0 <= o < out} == products
 
 
 @given(

@@ -7,8 +7,9 @@ from typing import Any
 from tvm import tirx
 
 from vlab.compiling.schedule.registers import as_int
+from vlab.compiling.schedule.windows import Window
 
-_MOST_PEELED = 256
+MOST_PEELED = 256
 """Columns whose window leaves the image, times the window's width: beyond that, code for each of them would be too long."""
 
 
@@ -32,15 +33,13 @@ class Geometry:
 
     @classmethod
     def of(cls, call: Any, kernel: Sequence[Any]) -> "Geometry | None":
-        """That of a `relax.nn` operator over NHWC data; None where it is not float32 throughout, or a shape is free.
+        """That of a `relax.nn` operator over NHWC data; None where a shape is free.
 
         Args:
             call: of the operator.
             kernel: height and width of the window.
         """
         attributes, data = call.attrs, call.args[0].ty
-        if {str(argument.ty.dtype) for argument in call.args} | {str(call.ty.dtype)} != {"float32"}:
-            return None
         try:
             batch, height, width, inputs = (as_int(extent) for extent in data.shape)
             _, out_height, out_width, channels = (as_int(extent) for extent in call.ty.shape)
@@ -77,14 +76,12 @@ class Geometry:
     @property
     def peelable(self) -> bool:
         """Whether the schedule may give each column whose window leaves the image code of its own."""
-        columns = sum(
-            not all(
-                0 <= column * self.stride[1] + tap * self.dilation[1] - self.before[1] < self.size[1]
-                for tap in (0, self.kernel[1] - 1)
-            )
-            for column in range(self.out[1])
-        )
-        return columns * self.kernel[1] <= _MOST_PEELED
+        return self.window(1).peeled * self.kernel[1] <= MOST_PEELED
+
+    def window(self, axis: int) -> Window:
+        """Along one axis: 0 for the rows, 1 for the columns."""
+        pairs = (self.size, self.kernel, self.stride, self.dilation, self.before, self.out)
+        return Window(*(pair[axis] for pair in pairs))
 
     def padded(self) -> "Geometry":
         """The same windows over data with its padding around it."""
@@ -113,6 +110,11 @@ class Geometry:
     def inside(self, places: Sequence[Any]) -> Any:
         """Whether row and column are in the data."""
         return tirx.all(*(bound for place, size in zip(places, self.size, strict=True) for bound in (place >= 0, place < size)))
+
+
+def of_float32(call: Any) -> bool:
+    """Whether operands and result of a call are float32 throughout, as the rules for windows have it."""
+    return {str(argument.ty.dtype) for argument in call.args} | {str(call.ty.dtype)} == {"float32"}
 
 
 def _pair(values: Sequence[Any]) -> tuple[int, int]:

@@ -4,14 +4,14 @@ from typing import Any
 
 from tvm import te, tirx
 
-from vlab.compiling.kernels.geometry import Geometry
+from vlab.compiling.kernels.geometry import Geometry, of_float32
 from vlab.compiling.schedule.registers import ANNOTATION
 
 
 def pool2d(builder: Any, call: Any) -> Any:
     """Legalise a `relax.nn.max_pool2d` or `avg_pool2d`: one of ours where it fits, TVM's otherwise."""
     layouts = (call.attrs.layout, call.attrs.out_layout)
-    geometry = Geometry.of(call, call.attrs.pool_size) if layouts == ("NHWC", "NHWC") else None
+    geometry = Geometry.of(call, call.attrs.pool_size) if of_float32(call) and layouts == ("NHWC", "NHWC") else None
     averages = call.op.name == "relax.nn.avg_pool2d"
     if geometry is None or not geometry.peelable or (averages and (geometry.dilation != (1, 1) or call.attrs.ceil_mode)):
         return call.op.get_attr("FLegalize")(builder, call)

@@ -1,12 +1,15 @@
-"""Direct convolution over NHWC data with packed weights.
+"""Direct convolution over NHWC data, transposed or not.
 
 A tile of channels by columns stays in registers over the whole reduction. Each step loads one vector of weights for every
-vector of channels, in the order in which they lie in memory, and one value of the input for every column; then bias, activation
-and residual are applied to the sums before they are stored. Where the window leaves the image no zeros are read: rows are
-skipped, and the first and last columns have code of their own in which the missing products do not occur.
+vector of channels, where they are packed in the order in which they lie in memory, and one value of the input for every
+column; then bias, activation and residual are applied to the sums before they are stored. Where the window leaves the image no
+zeros are read: rows are skipped, and the first and last columns have code of their own without the missing products.
+
+A transposed convolution is several ordinary ones, whose outputs interlace (`windows.by_phase`): no zeros are put between its
+inputs either.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +23,19 @@ from vlab.compiling.schedule.windows import Span, Window, of_image
 
 
 def convolution(function: Any, registers: Registers) -> Any:
-    """Schedule a kernel whose computation is that of `vlab.compiling.kernels.convolution.direct`.
+    """Schedule a kernel whose computation is `direct` of `vlab.compiling.kernels.convolution`, or `transposed` beside it.
 
     Raises:
         UnfitError: what was fused to it is not elementwise.
     """
-    return _Convolution(Fused.of(function, ANNOTATION), registers).kernel()
+    fused = Fused.of(function, ANNOTATION)
+    number = {key: as_int(value) for key, value in fused.attributes.items() if key != ANNOTATION}
+    declarations: list[Stmt] = []
+    if number["merged"] > 1:
+        fused, declarations = fused.with_rows_merged(number["merged"])
+    downs, acrosses = of_image(fused.data, fused.output, number)
+    parts = [_Convolution(fused, registers.lanes, number, rows, wide).loops() for rows in downs for wide in acrosses]
+    return fused.around(sequence([*declarations, *parts]))
 
 
 def in_tiles(channels: int, tile: int, body: Callable[[Expr, int], Stmt]) -> Stmt:
@@ -69,22 +79,19 @@ class _Block:
 
 
 class _Convolution:
-    def __init__(self, fused: Fused, registers: Registers) -> None:
-        number = {key: as_int(value) for key, value in fused.attributes.items() if key != ANNOTATION}
-        self.declarations: list[Stmt] = []
-        if number["merged"] > 1:
-            fused, self.declarations = fused.with_rows_merged(number["merged"])
-        self.fused, self.lanes = fused, registers.lanes
+    """The places of the output that one pair of windows slides to."""
+
+    def __init__(self, fused: Fused, lanes: int, number: Mapping[str, int], rows: Window, wide: Window) -> None:
+        self.fused, self.lanes, self.rows, self.wide = fused, lanes, rows, wide
         self.tile, self.columns, self.groups = (number[key] for key in ("tile", "columns", "groups"))
-        self.channels_first = bool(number["channels_first"])
+        self.kernel = number["kernel_h"], number["kernel_w"]
+        self.channels_first, self.packed = bool(number["channels_first"]), bool(number["packed"])
         self.batch, *_, channels = (as_int(extent) for extent in fused.output.shape)
         self.inputs, self.channels = as_int(fused.data.shape[3]) // self.groups, channels // self.groups
-        self.rows, self.wide = of_image(fused.data, fused.output, number)
 
-    def kernel(self) -> Any:
+    def loops(self) -> Stmt:
         """All images, groups, channels, rows and columns."""
-        body = loop("image", self.batch, lambda image: loop("group", self.groups, lambda group: self._group(image, group)))
-        return self.fused.around(sequence([*self.declarations, body]))
+        return loop("image", self.batch, lambda image: loop("group", self.groups, lambda group: self._group(image, group)))
 
     def _group(self, image: Expr, group: Expr) -> Stmt:
         def line(row: Expr, channel: Expr, width: int) -> Stmt:
@@ -106,12 +113,13 @@ class _Convolution:
         sums = Sums(block.span.length, block.width, self.lanes)
         reduction = loop(
             "down",
-            self.rows.kernel,
+            self.rows.kernel if self.wide.kernel else 0,
             lambda down: guarded(self.rows, block.row, down, self._line(block, sums, down)),
         )
 
         def place(column: int, channel: Expr) -> list[Expr]:
-            return [block.image, block.row, block.column + column, block.group * self.channels + block.channel + channel]
+            row, across = self.rows.to(block.row), self.wide.to(block.column + column)
+            return [block.image, row, across, block.group * self.channels + block.channel + channel]
 
         return sequence([*sums.begin(0.0), reduction, *sums.results(self.fused, place)])
 
@@ -133,9 +141,9 @@ class _Convolution:
 
     def _step(self, block: _Block, sums: Sums, down: Expr, across: Expr, channel: Expr, columns: Sequence[int]) -> Stmt:
         """One input channel at one place of the window."""
-        window = self.rows.kernel * self.wide.kernel * self.inputs
-        position = (down * self.wide.kernel + across) * self.inputs + channel
-        at = (block.group * self.channels + block.channel) * window + position * block.width
+        position = (self.rows.weight(down) * self.kernel[1] + self.wide.weight(across)) * self.inputs + channel
+        first, steps = block.group * self.channels + block.channel, self.kernel[0] * self.kernel[1] * self.inputs
+        at = first * steps + position * block.width if self.packed else position * self.groups * self.channels + first
         statements, weights = [], []
         for start, lanes in zip(sums.starts, sums.vectors, strict=True):
             weight, statement = bind("weight", load(self.fused.weights, [at + start], lanes))

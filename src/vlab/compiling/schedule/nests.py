@@ -29,7 +29,9 @@ def sequence(statements: Sequence[Stmt]) -> Stmt:
 
 
 def loop(name: str, extent: int, body: Callable[[Expr], Stmt], *, start: int = 0, vector: bool = False) -> Stmt:
-    """A loop over `extent` values from `start`; none for a single value."""
+    """A loop over `extent` values from `start`; none for a single value, nothing for no value."""
+    if extent == 0:
+        return sequence([])
     if extent == 1:
         return body(integer(start))
     index = tirx.Var(name, "int64")

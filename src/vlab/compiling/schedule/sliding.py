@@ -15,7 +15,7 @@ from vlab.compiling.schedule.fused import Fused
 from vlab.compiling.schedule.nests import Expr, Stmt, bind, load, loop, sequence
 from vlab.compiling.schedule.registers import ANNOTATION, Registers, as_int
 from vlab.compiling.schedule.sums import Sums
-from vlab.compiling.schedule.windows import Span, of_image
+from vlab.compiling.schedule.windows import Span, Window, of_image
 
 _LARGEST_UNROLLED = 9
 """Taps of a window whose rows are unrolled as well."""
@@ -24,12 +24,15 @@ _LOWEST = -3.4028234663852886e38
 
 
 def sliding(function: Any, registers: Registers) -> Any:
-    """Schedule a kernel whose computation is one of `vlab.compiling.sliding`.
+    """Schedule a kernel whose computation is a depthwise convolution, transposed or not, or a pooling of ours.
 
     Raises:
         UnfitError: what was fused to it is not elementwise.
     """
-    return _Sliding(Fused.of(function, ANNOTATION), registers).kernel()
+    fused = Fused.of(function, ANNOTATION)
+    number = {key: as_int(value) for key, value in fused.attributes.items() if key not in (ANNOTATION, "operation")}
+    downs, acrosses = of_image(fused.data, fused.output, number)
+    return fused.around(sequence([_Sliding(fused, registers, rows, wide).loops() for rows in downs for wide in acrosses]))
 
 
 Weights = dict[tuple[int, int], list[Expr]]
@@ -53,29 +56,27 @@ class _Block:
 
 
 class _Sliding:
-    def __init__(self, fused: Fused, registers: Registers) -> None:
-        number = {key: as_int(value) for key, value in fused.attributes.items() if key not in (ANNOTATION, "operation")}
-        self.fused, self.lanes = fused, registers.lanes
+    """The places of the output that one pair of windows slides to."""
+
+    def __init__(self, fused: Fused, registers: Registers, rows: Window, wide: Window) -> None:
+        self.fused, self.lanes, self.rows, self.wide = fused, registers.lanes, rows, wide
         self.operation = str(fused.attributes["operation"])
-        self.batch, _, out_width, self.channels = (as_int(extent) for extent in fused.output.shape)
-        self.rows, self.wide = of_image(fused.data, fused.output, number)
+        self.batch, _, _, self.channels = (as_int(extent) for extent in fused.output.shape)
         taps = self.rows.kernel * self.wide.kernel
         self.unrolled = taps <= _LARGEST_UNROLLED
         self.kept = self.operation == "product" and self.unrolled and taps <= registers.accumulators // 2
         """Whether the weights stay in registers."""
         most = max(1, registers.accumulators - (taps if self.kept else 1))
-        self.columns = -(-out_width // -(-out_width // most))
+        self.columns = -(-wide.out // -(-wide.out // most))
 
-    def kernel(self) -> Any:
+    def loops(self) -> Stmt:
         """All images, rows, channels and columns."""
 
         def rows(image: Expr, row: Expr) -> Stmt:
             tile = min(self.lanes, self.channels)
             return in_tiles(self.channels, tile, lambda channel, width: self._tile(image, row, channel, width))
 
-        return self.fused.around(
-            loop("image", self.batch, lambda image: loop("row", self.rows.out, lambda row: rows(image, row)))
-        )
+        return loop("image", self.batch, lambda image: loop("row", self.rows.out, lambda row: rows(image, row)))
 
     def _tile(self, image: Expr, row: Expr, channel: Expr, width: int) -> Stmt:
         """A row of the output, in the channels of a tile."""
@@ -94,8 +95,8 @@ class _Sliding:
 
     def _load_weights(self, sums: Sums, channel: Expr, down: Any, across: Any) -> tuple[list[Expr], list[Stmt]]:
         """Names for the weights of a tap, and the statements that load them."""
-        vectors = zip(sums.starts, sums.vectors, strict=True)
-        bound = [bind("weight", load(self.fused.weights, [down, across, channel + start], lanes)) for start, lanes in vectors]
+        vectors, tap = zip(sums.starts, sums.vectors, strict=True), [self.rows.weight(down), self.wide.weight(across)]
+        bound = [bind("weight", load(self.fused.weights, [*tap, channel + start], lanes)) for start, lanes in vectors]
         return [name for name, _ in bound], [statement for _, statement in bound]
 
     def _block(self, block: _Block) -> Stmt:
@@ -105,7 +106,8 @@ class _Sliding:
             return guarded(self.rows, block.row, down, self._line(block, down))
 
         def place(column: int, channel: Expr) -> list[Expr]:
-            return [block.image, block.row, block.column + column, block.channel + channel]
+            row, across = self.rows.to(block.row), self.wide.to(block.column + column)
+            return [block.image, row, across, block.channel + channel]
 
         height = self.rows.kernel
         reduction = [line(down) for down in range(height)] if self.unrolled else [loop("down", height, line)]

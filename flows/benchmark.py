@@ -1,6 +1,7 @@
 """The benchmark flow: a model goes in, evidence comes out, one file for each board."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import State, flow, runtime
@@ -15,6 +16,7 @@ from tasks.compile import compile_model
 from tasks.find_boards import find_boards
 from tasks.log import attach_evidence, close_request, log_result
 from tasks.open_request import open_request
+from tasks.profile_kernels import KERNEL_PROFILE
 from tasks.run_on_board import run_on_board
 from tasks.sign import sign_compile
 from vlab import targets as kinds
@@ -27,6 +29,7 @@ from vlab.records import (
     BoardOutcome,
     CompileOptions,
     JobOutcome,
+    KernelProfile,
     Report,
     Request,
     Result,
@@ -60,6 +63,7 @@ def benchmark(
     plan: Literal["smoke", "standard"] = "smoke",
     options: CompileOptions = CompileOptions(),  # noqa: B008  # frozen
     request_id: EarlierRequest = "",
+    kernel_profile: bool = False,
 ) -> State[None]:
     """Compile a model for each target, measure it on partners' boards, sign, log and anchor what comes back.
 
@@ -70,12 +74,15 @@ def benchmark(
         plan: `smoke` supports the 90th percentile, `standard` the 99th.
         options: what to ask of the compiler.
         request_id: leave empty; names an earlier request to resume it.
+        kernel_profile: whether boards profile the kernels too, in runs of their own after the measurement.
     """
     boards = find_boards(list(targets))
-    request = open_request(model, dataset, boards, plan, options, request_id or request_id_of(runtime.flow_run.id))
+    request_id = request_id or request_id_of(runtime.flow_run.id)
+    request = open_request(model, dataset, boards, plan, options, request_id, kernel_profile=kernel_profile)
     chains = {board.name: _start(request, board) for board in boards}
     troubles = {name: _trouble(chain) for name, chain in chains.items()}
     logged, anchored = _record(request, [name for name, trouble in troubles.items() if not trouble], troubles)
+    outcomes = {name: _outcome(chain) for name, chain in chains.items()}
     report = Report(
         request_id=request.request_id,
         tracking_run_id=request.tracking_run_id,
@@ -85,13 +92,17 @@ def benchmark(
                 compile_cached=chains[board.name][0].state.name == "Cached",
                 evidence=logged.get(board.name),
                 anchor=anchored if board.name in logged else None,
+                kernel_profile=outcomes[board.name].kernel_profile,
+                kernel_profile_trouble=outcomes[board.name].kernel_profile_trouble,
                 trouble=troubles[board.name],
             )
             for board in boards
         ),
     )
     create_markdown_artifact(
-        key="benchmark-report", markdown=as_markdown(report, _results(request, logged)), description="what came of each board"
+        key="benchmark-report",
+        markdown=as_markdown(report, _results(request, logged), _kernel_profiles(request, outcomes)),
+        description="what came of each board",
     )
     close_request(request, complete=report.complete, return_state=True)
     create_table_artifact(key=RECORD_KEY, table=[{"report": report.to_json().decode()}], description="the same, for programs")
@@ -116,8 +127,14 @@ def _trouble(chain: list[PrefectFuture[Any]]) -> str:
         future.wait()
         if not future.state.is_completed():
             return _words(future.state)
-    outcome: JobOutcome = chain[-1].result()
+    outcome = _outcome(chain)
     return f"{PENDING}{outcome.pending}" if outcome.pending else ""
+
+
+def _outcome(chain: list[PrefectFuture[Any]]) -> JobOutcome:
+    """What the edge run reported; nothing where it did not come to that."""
+    outcome: JobOutcome = chain[-1].result() if chain[-1].state.is_completed() else JobOutcome(job_id="")
+    return outcome
 
 
 def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tuple[dict[str, AssetRef], Anchor | None]:
@@ -138,8 +155,21 @@ def _record(request: Request, boards: list[str], troubles: dict[str, str]) -> tu
 
 
 def _results(request: Request, boards: Iterable[str]) -> dict[str, Result]:
-    journal = Settings.from_environment().runs / request.request_id / "boards"
+    journal = _boards_of(request)
     return {board: Result.from_json((journal / board / "result.json").read_bytes()) for board in boards}
+
+
+def _kernel_profiles(request: Request, outcomes: dict[str, JobOutcome]) -> dict[str, KernelProfile]:
+    journal = _boards_of(request)
+    return {
+        board: KernelProfile.from_json((journal / board / KERNEL_PROFILE).read_bytes())
+        for board, outcome in outcomes.items()
+        if outcome.kernel_profile
+    }
+
+
+def _boards_of(request: Request) -> Path:
+    return Settings.from_environment().runs / request.request_id / "boards"
 
 
 def _words(state: State[Any]) -> str:

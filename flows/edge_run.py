@@ -9,6 +9,7 @@ from blocks.board import Board as BoardBlock
 from tasks.deliver import deliver
 from tasks.deploy import deploy
 from tasks.measure import measure
+from tasks.profile_kernels import KERNEL_PROFILE, profile_kernels
 from tasks.run_on_board import RECORD_KEY
 from tasks.sign import sign_benchmark
 from vlab.errors import RefusedError, TransientError, VlabError
@@ -44,14 +45,19 @@ def run_job(job: Job, board: Board) -> JobOutcome:
     """One job, from wherever it was left: a measurement that is in the spool is not taken again."""
     spool = Settings.from_environment().home / "spool" / job.job_id
     result = spool / "result.json"
+    profiled, trouble = spool / KERNEL_PROFILE, ""
+    wanted = [result, profiled] if job.kernel_profile else [result]
     try:
-        if not result.exists():
+        if not all(path.exists() for path in wanted):
             with concurrency(f"board-{board.name}", occupy=1, timeout_seconds=600, lease_duration=60, strict=True):
-                if not result.exists():  # another run of this job may have had the board while this one waited
+                if not all(path.exists() for path in wanted):  # another run of this job may have had the board meanwhile
                     artifact = deploy(job, board.target, spool)
-                    measure(job, board, artifact, spool)
+                    if not result.exists():
+                        measure(job, board, artifact, spool)
+                    if job.kernel_profile:
+                        trouble = profile_kernels(job, board, artifact, spool)
         bundle = sign_benchmark(spool, board.partner)
-        return deliver(job, result, bundle)
+        return deliver(job, result, bundle, profiled, trouble)
     except TransientError as error:
         kept = "the measurement is kept on the worker" if result.exists() else "nothing was measured yet"
         get_run_logger().warning("%s: %s", kept, error)

@@ -3,10 +3,11 @@
 from prefect import get_run_logger, task
 
 from blocks.tracking import Tracking
+from tasks.profile_kernels import KERNEL_PROFILE
 from tasks.retrying import transient
 from vlab import tracking
 from vlab.journal import Journal
-from vlab.records import Anchor, AssetRef, Request, Result
+from vlab.records import Anchor, AssetRef, KernelProfile, Request, Result
 from vlab.settings import Settings
 
 
@@ -17,7 +18,14 @@ def log_result(request: Request, board: str) -> str:
     result = Result.from_json(journal.path("result.json").read_bytes())
     bundle = journal.path("benchmark.sigstore.json")
     url = Tracking.load("lab").url
-    run_id = tracking.log_result(request.tracking_run_id, result, url=url, files={bundle.name: bundle})
+    profiled = journal.read(KERNEL_PROFILE)
+    run_id = tracking.log_result(
+        request.tracking_run_id,
+        result,
+        url=url,
+        files={bundle.name: bundle},
+        kernel_profile=KernelProfile.from_json(profiled) if profiled else None,
+    )
     get_run_logger().info("%s: logged to MLflow run %s", board, run_id)
     return run_id
 

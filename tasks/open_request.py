@@ -17,7 +17,16 @@ from vlab.settings import Settings
 
 
 @task(task_run_name="open request", retries=2, retry_delay_seconds=2, retry_condition_fn=transient)
-def open_request(model: str, dataset: str, boards: list[Board], plan: str, options: CompileOptions, request_id: str) -> Request:
+def open_request(
+    model: str,
+    dataset: str,
+    boards: list[Board],
+    plan: str,
+    options: CompileOptions,
+    request_id: str,
+    *,
+    kernel_profile: bool = False,
+) -> Request:
     """Fetch model and data set into the request's journal and give it its nonces; an opened request is taken as it is."""
     journal = Journal(Settings.from_environment().runs / request_id)
     if known := journal.read("request.json"):
@@ -43,6 +52,7 @@ def open_request(model: str, dataset: str, boards: list[Board], plan: str, optio
         reference=tracking.store_put(outputs, outputs.name, url=store),
         plan=Plan.named(plan, threads=options.threads),
         options=options,
+        kernel_profile=kernel_profile,
         nonces={board.name: secrets.token_hex(32) for board in boards},
         tracking_run_id=tracking.start_request(
             request_id,

@@ -13,6 +13,7 @@ from prefect.states import Completed
 
 from blocks.tracking import Tracking
 from tasks.compile import Compiled
+from tasks.profile_kernels import KERNEL_PROFILE
 from vlab import signing, tracking, verifying
 from vlab.errors import DeployError, TransientError
 from vlab.journal import Journal
@@ -38,6 +39,7 @@ def run_on_board(
         dataset=request.dataset,
         reference=request.reference,
         plan=request.plan,
+        kernel_profile=request.kernel_profile,
     )
     run = cast(
         "FlowRun",
@@ -91,6 +93,10 @@ def bring_home(outcome: JobOutcome, job: Job, board: BoardInfo, journal: Journal
     result = tracking.store_read(outcome.result, url=store, max_bytes=verifying.MAX_EVIDENCE_BYTES)
     bundle = tracking.store_read(outcome.benchmark_bundle, url=store, max_bytes=signing.MAX_BUNDLE_BYTES)
     verifying.check_delivery(result, bundle, job, board, profile)
+    if outcome.kernel_profile is not None:
+        profile_of_kernels = tracking.store_read(outcome.kernel_profile, url=store, max_bytes=verifying.MAX_EVIDENCE_BYTES)
+        verifying.check_kernel_profile(profile_of_kernels, job, board)
+        journal.write(KERNEL_PROFILE, profile_of_kernels)
     journal.write("result.json", result)
     journal.write("benchmark.sigstore.json", bundle)
 

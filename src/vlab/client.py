@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from vlab import targets as kinds
 from vlab import tracking, verifying
 from vlab.errors import EvidenceError, RefusedError, ServiceDownError, TransientError
-from vlab.records import MOST_THREADS, CompileOptions, Evidence, Plan, Report, Result, request_id_of
+from vlab.records import MOST_THREADS, CompileOptions, Evidence, KernelProfile, Plan, Report, Result, request_id_of
 from vlab.settings import Settings, no_proxy
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Lab:
         plan: Literal["smoke", "standard"] = "standard",
         shapes: dict[str, tuple[int, ...]] | None = None,
         threads: int = 1,
+        kernel_profile: bool = False,
     ) -> Run:
         """Hand in a model and start a run; returns at once.
 
@@ -92,6 +93,7 @@ class Lab:
             plan: `smoke` supports the 90th percentile, `standard` the 99th.
             shapes: shapes of inputs whose dimensions the model leaves free.
             threads: that share the loops of large kernels, on boards with Linux.
+            kernel_profile: whether boards profile the kernels too, in runs of their own after the measurement.
 
         Raises:
             RefusedError: the model, the data set, a target or the plan is not usable; nothing was started.
@@ -112,6 +114,7 @@ class Lab:
             "plan": plan,
             "options": CompileOptions(shapes=shapes or {}, threads=threads).model_dump(mode="json"),
             "request_id": request_id,
+            "kernel_profile": kernel_profile,
         }
         return self._start(request_id, parameters)
 
@@ -274,6 +277,17 @@ class Run:
                     )
                 found[outcome.board.name] = data
         return found
+
+    def kernel_profiles(self) -> dict[str, KernelProfile]:
+        """Where an inference spends its time on each board that was asked for it, by board name; unsigned."""
+        url = self.lab.profile.tracking_url
+        return {
+            outcome.board.name: KernelProfile.from_json(
+                tracking.store_read(outcome.kernel_profile, url=url, max_bytes=verifying.MAX_EVIDENCE_BYTES)
+            )
+            for outcome in self.report().boards
+            if outcome.kernel_profile is not None
+        }
 
     def measured(self) -> dict[str, Result]:
         """The result of each board that has evidence, by board name; unverified, see `verify`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlab import compiling, measuring
 from vlab.datasets import load_dataset
-from vlab.records import CompileOptions, Profile
+from vlab.records import CompileOptions, KernelProfile
 from vlab.targets import Target
 
 _DATASET = "inputs.npz"
@@ -22,7 +22,7 @@ def profile_model(
     cache: Path,
     dataset: Path | None = None,
     options: CompileOptions | None = None,
-) -> Profile:
+) -> KernelProfile:
     """Profile a model's artifact on this machine, natively or under the target's emulator.
 
     Args:

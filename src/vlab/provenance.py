@@ -144,7 +144,7 @@ def benchmark_statement(result: Result, result_bytes: bytes, samples_root: str) 
         "dataset": {"name": result.dataset.name, "digest": {"sha256": result.dataset.sha256}},
         "harness": {"name": "compiling", "digest": {"sha256": tools.compiling_sha256}},
         "procedure": {
-            "profile": plan.profile,
+            "plan": plan.name,
             "clock": "device-monotonic",
             "clockResolutionNs": str(measured.clock_resolution_ns),
             "batchSize": "1",

@@ -1,6 +1,8 @@
 """Figures for people: the table of a run, as text cells and as Markdown."""
 
-from vlab.records import AssetRef, CallProfile, Percentile, Profile, Report, Result
+from collections.abc import Iterable
+
+from vlab.records import AssetRef, BoardOutcome, CallProfile, KernelProfile, Percentile, Report, Result
 
 
 def si(value: float | None) -> str:
@@ -43,7 +45,7 @@ def figures(result: Result) -> dict[str, str]:
     }
 
 
-def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
+def profile_rows(profile: KernelProfile) -> list[tuple[str, ...]]:
     """Heads and rows of a profile's table as text, the kernel call with the largest share first."""
     heads: tuple[str, ...] = ("call", "share", "instr." if profile.emulated else "time", "MACs")
     heads += ("instr./MAC" if profile.emulated else "GMAC/s", "bytes", "MAC/B", "nodes")
@@ -75,8 +77,8 @@ def _short(asset: AssetRef) -> str:
     return f"`{asset.file.name}`\nsha256 {asset.file.sha256[:12]}…"
 
 
-def as_markdown(report: Report, results: dict[str, Result]) -> str:
-    """The table of a run, a column for each board, for the Prefect page."""
+def as_markdown(report: Report, results: dict[str, Result], kernel_profiles: dict[str, KernelProfile]) -> str:
+    """The table of a run, a column for each board, and a table of each kernel profile, for the Prefect page."""
     columns = {
         outcome.board.name: (
             figures(results[outcome.board.name]) if outcome.board.name in results else {"target": outcome.board.target}
@@ -86,10 +88,23 @@ def as_markdown(report: Report, results: dict[str, Result]) -> str:
         for outcome in report.boards
     }
     rows = list(dict.fromkeys(name for column in columns.values() for name in column))
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [_row(["", *columns]), "|---" * (len(columns) + 1) + "|"]
     for row in rows:
         cells = (column.get(row, "-").replace("\n", "<br>") for column in columns.values())
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines.append(_row([row, *cells]))
     if any(outcome.board.emulated for outcome in report.boards):
         lines += ["", EMULATED_NOTE]
+    for name, profile in kernel_profiles.items():
+        heads, *calls = profile_rows(profile)
+        lines += ["", f"Kernels on {name}:", "", _row(heads), "|---" * len(heads) + "|", *map(_row, calls)]
+    lines += [f"\n{kernel_trouble(outcome)}" for outcome in report.boards if outcome.kernel_profile_trouble]
     return "\n".join(lines)
+
+
+def kernel_trouble(outcome: BoardOutcome) -> str:
+    """Why a board has no kernel profile although one was asked for."""
+    return f"{outcome.board.name}: no kernel profile: {outcome.kernel_profile_trouble}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -18,6 +18,7 @@ from vlab.records import (
     Identity,
     Inclusion,
     Job,
+    KernelProfile,
     LabProfile,
     Latency,
     LogHead,
@@ -135,6 +136,24 @@ def check_delivery(result: bytes, bundle: bytes, job: Job, board: BoardInfo, pro
     provenance.check_benchmark_statement(statement, found, result, samples_root(found))
     check_statistics(found)
     check_verdict(found)
+    return found
+
+
+def check_kernel_profile(data: bytes, job: Job, board: BoardInfo) -> KernelProfile:
+    """What the lab holds a worker's kernel profile against before it is shown: that it is of this job's artifact and board.
+
+    It is not signed and no evidence; it tells a user where to look.
+
+    Raises:
+        EvidenceError: it is none, or of something else.
+    """
+    found = KernelProfile.from_json(data)
+    for what, got, expected in (
+        ("model", found.model, job.model),
+        ("manifest", found.manifest_sha256, job.manifest_sha256),
+        ("target", found.target, board.target),
+    ):
+        _expect_equal(f"{what} of the kernel profile", got, expected)
     return found
 
 

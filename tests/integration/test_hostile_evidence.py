@@ -28,6 +28,7 @@ from vlab.records import (
     FileRef,
     Job,
     JobOutcome,
+    KernelProfile,
     LabProfile,
     Quality,
     Report,
@@ -267,7 +268,15 @@ class Home:
     store: str
     journal: Journal
 
-    def deliver(self, result: Result, job: Job, *, signer: str = "partner-a", text: bytes | None = None) -> None:
+    def deliver(
+        self,
+        result: Result,
+        job: Job,
+        *,
+        signer: str = "partner-a",
+        text: bytes | None = None,
+        kernels: KernelProfile | None = None,
+    ) -> None:
         """Sign as a partner's worker, store, and let the lab take it in."""
         data = text or result.to_json()
         signed = self.makers.sigstore.signer(signer).sign(
@@ -277,6 +286,7 @@ class Home:
             job_id=job.job_id,
             result=tracking.store_put(data, "request.json", url=self.store),  # the worker chooses the names
             benchmark_bundle=tracking.store_put(signed, "evidence.json", url=self.store),
+            kernel_profile=tracking.store_put(kernels.to_json(), "result.json", url=self.store) if kernels else None,
         )
         bring_home(outcome, job, RESULT.board, self.journal, store=self.store, profile=self.makers.profile)
 
@@ -324,6 +334,41 @@ def test_result_that_answers_something_else_is_not_taken_in(home: Home, change: 
     asked = home.makers.result()
 
     assert reason in home.refusal(asked.model_copy(update=change), job_of(asked))
+
+
+def kernel_profile(result: Result) -> KernelProfile:
+    """One of the artifact that a result is about."""
+    return KernelProfile(
+        model=result.model,
+        target=result.board.target,
+        manifest_sha256=result.manifest_sha256,
+        emulated=True,
+        environment=result.environment,
+        repetitions=0,
+        calls=(),
+    )
+
+
+def test_kernel_profile_is_kept_beside_the_result(home: Home) -> None:
+    """Under the lab's own name for it."""
+    result = home.makers.result()
+    home.deliver(result, job_of(result), kernels=kernel_profile(result))
+
+    assert kernel_profile(result).to_json() == home.journal.read("kernel_profile.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"manifest_sha256": "66" * 32}, "manifest of the kernel profile"),
+        ({"target": "host/x86_64"}, "target of the kernel profile"),
+    ],
+)
+def test_kernel_profile_of_something_else_is_not_taken_in(home: Home, change: dict[str, Any], reason: str) -> None:
+    """Of another artifact or another kind of board; the delivery as a whole is refused."""
+    result = home.makers.result()
+
+    assert reason in home.refusal(result, job_of(result), kernels=kernel_profile(result).model_copy(update=change))
 
 
 def test_result_signed_by_another_partner_is_not_taken_in(home: Home) -> None:

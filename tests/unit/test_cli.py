@@ -7,9 +7,12 @@ import pytest
 from rich.console import Console
 
 from tests.samples import RESULT
-from vlab.cli import MISSING, _tables, main
+from vlab.cli import main
+from vlab.cli.benchmarking import tables
+from vlab.cli.codes import MISSING
 from vlab.records import Percentile
 from vlab.reporting import figures
+from vlab.targets import known
 
 PERCENTILE = Percentile(value=11_490_000, lower=9_445_000, upper=14_270_000, confidence=0.99, n=80, supported=True, needed=11)
 
@@ -23,7 +26,7 @@ def test_four_boards_fit_into_80_columns() -> None:
     columns = dict.fromkeys(("x86-0", "rv64gc-0", "rv64gcv-0", "aarch64-0"), column)
 
     page = StringIO()
-    (table,) = _tables("run r-0123456789ab: digits", columns, 80)
+    (table,) = tables("run r-0123456789ab: digits", columns, 80)
     Console(file=page, width=80).print(table)
 
     assert 8 == page.getvalue().count("[9.445, 14.27]")
@@ -34,7 +37,7 @@ def test_boards_that_do_not_fit_go_into_a_further_table() -> None:
     """None is left out."""
     columns = {f"board-{number}": figures(RESULT) for number in range(6)}
 
-    assert [4, 2] == [len(table.columns) - 1 for table in _tables("run r-0123456789ab: digits", columns, 80)]
+    assert [4, 2] == [len(table.columns) - 1 for table in tables("run r-0123456789ab: digits", columns, 80)]
 
 
 def test_a_missing_package_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +50,13 @@ def test_a_missing_package_is_one_message(monkeypatch: pytest.MonkeyPatch, capsy
 
     assert MISSING == end.value.code
     assert "make setup" in capsys.readouterr().err
+
+
+def test_targets_fit_into_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line, with every target named."""
+    monkeypatch.setattr(sys, "argv", ["vlab", "targets"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [] == [line for line in lines if len(line) > 80]
+    assert set(known()) == {line.split()[0] for line in lines if not line.startswith(" ")}

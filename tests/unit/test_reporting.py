@@ -42,7 +42,7 @@ def test_the_page_has_a_column_for_each_board_with_evidence_or_trouble() -> None
     other = BoardOutcome(board=RESULT.board.model_copy(update={"name": "virt-1"}), trouble="pending: the chain is down")
     report = Report(request_id="r-0", tracking_run_id="0", boards=(measured, other))
 
-    page = as_markdown(report, {"virt-0": RESULT})
+    page = as_markdown(report, {"virt-0": RESULT}, {})
 
     assert f"| evidence | `virt-0.evidence.json`<br>sha256 {file.sha256[:12]}… | pending: the chain is down |" in page
     assert "| accuracy | 87.50 % | - |" in page

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vlab.cli.codes import MISSING, REFUSED
 from vlab.cli.options import as_json, free_shapes, print_json, shape, thread_count
 from vlab.errors import MissingToolError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from vlab.compiling import Outcome
     from vlab.records import ArtifactManifest
 
-REFUSED, MISSING = 1, 4
 _LABEL = 23
 """Characters of the longest target that fits; the table then has 80 columns."""
 

@@ -10,7 +10,7 @@ import click
 from vlab.cli.options import as_json, free_shapes, print_json, shape, thread_count
 
 if TYPE_CHECKING:
-    from vlab.records import Profile
+    from vlab.records import KernelProfile
 
 
 @click.command("profile")
@@ -44,10 +44,11 @@ def profile_command(
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        _show(found)
+        show_kernel_profile(found, found.target)
 
 
-def _show(found: Profile) -> None:
+def show_kernel_profile(found: KernelProfile, board: str) -> None:
+    """Print the table of a kernel profile, the largest share first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -55,7 +56,7 @@ def _show(found: Profile) -> None:
     from vlab import reporting
 
     heads, *rows = reporting.profile_rows(found)
-    title = f"{found.model.name} on {found.target}{' (emulated)' if found.emulated else ''}: {len(rows)} kernel calls"
+    title = f"{found.model.name} on {board}{' (emulated)' if found.emulated else ''}: {len(rows)} kernel calls"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in heads[:-1]:
         table.add_column(head, justify="right", no_wrap=True)

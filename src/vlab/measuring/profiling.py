@@ -10,7 +10,7 @@ from vlab.errors import EvidenceError, MeasureError
 from vlab.measuring import machine
 from vlab.measuring.counting import CountedCalls, count_calls, uncountable
 from vlab.measuring.running import Program
-from vlab.records import ArtifactManifest, CallProfile, Calls, KernelCall, Profile
+from vlab.records import ArtifactManifest, CallProfile, Calls, KernelCall, KernelProfile
 from vlab.targets import Target
 
 CALLS = "calls.json"
@@ -23,7 +23,7 @@ _DURATION_NS = 1_000_000_000
 
 def profile(
     directory: Path, manifest: ArtifactManifest, target: Target, inputs: Array, *, work: Path, plugin_cache: Path
-) -> Profile:
+) -> KernelProfile:
     """Profile an unpacked artifact on its first input.
 
     On hardware every kernel call is timed, for a second in all, and its instructions are counted if the system lets programs
@@ -58,7 +58,7 @@ def profile(
         counted = count_calls(program, _INPUTS, len(calls), target.emulator, plugin_cache)
     else:
         counted = _counter(program, len(calls))
-    return Profile(
+    return KernelProfile(
         model=manifest.model,
         target=manifest.target,
         manifest_sha256=manifest.digest(),

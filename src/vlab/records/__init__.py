@@ -3,7 +3,7 @@
 A record is either valid or cannot be built. Times are integers in nanoseconds (`_ns`), sizes in bytes (`_bytes`), digests
 lowercase hex SHA-256 of stored bytes. `to_json` gives the canonical bytes (RFC 8785): the same record, the same bytes.
 
-Modules: `base` (what every record is made of), `artifacts` (compiled), `results` (measured), `profiles` (kernel by kernel),
+Modules: `base` (what every record is made of), `artifacts` (compiled), `results` (measured), `kernel_profiles`,
 `evidence` (verified and pinned), `requests` (asked for and reported). Import the names from here.
 """
 
@@ -36,7 +36,7 @@ from vlab.records.base import (
     utc_now,
 )
 from vlab.records.evidence import Anchor, ChainPin, Evidence, Identity, Inclusion, LabProfile, LogHead
-from vlab.records.profiles import CallProfile, Calls, KernelCall, Profile
+from vlab.records.kernel_profiles import CallProfile, Calls, KernelCall, KernelProfile
 from vlab.records.requests import PENDING, BoardOutcome, Job, JobOutcome, Report, Request
 from vlab.records.results import (
     LONGEST_NS,
@@ -77,6 +77,7 @@ __all__ = [
     "JobOutcome",
     "Kernel",
     "KernelCall",
+    "KernelProfile",
     "LabProfile",
     "Latency",
     "LogHead",
@@ -90,7 +91,6 @@ __all__ = [
     "OutputNumerics",
     "Percentile",
     "Plan",
-    "Profile",
     "Quality",
     "Record",
     "Report",

@@ -22,6 +22,7 @@ class Job(Record):
     dataset: AssetRef
     reference: AssetRef = Field(description="outputs of the reference runtime over the data set, .npz with key `y`")
     plan: Plan
+    kernel_profile: bool = Field(default=False, description="whether the kernels are profiled too, after the measurement")
 
     @property
     def job_id(self) -> str:
@@ -35,6 +36,8 @@ class JobOutcome(Record):
     job_id: str
     result: AssetRef | None = None
     benchmark_bundle: AssetRef | None = None
+    kernel_profile: AssetRef | None = None
+    kernel_profile_trouble: str = Field(default="", description="why there is none although one was asked for")
     pending: str = Field(default="", description="the step that waits for a service, with the reason; the measurement is kept")
     error: str = Field(default="", description="why there is no result")
 
@@ -51,6 +54,7 @@ class Request(Record):
     reference: AssetRef
     plan: Plan
     options: CompileOptions
+    kernel_profile: bool = Field(default=False, description="whether boards profile the kernels too, after the measurement")
     nonces: dict[Name, Sha256] = Field(description="one for each board, single-use")
     tracking_run_id: str
     requested_on: UtcTime
@@ -67,6 +71,8 @@ class BoardOutcome(Record):
     compile_cached: bool = False
     evidence: AssetRef | None = None
     anchor: Anchor | None = None
+    kernel_profile: AssetRef | None = Field(default=None, description="where an inference spends its time; not evidence")
+    kernel_profile_trouble: str = Field(default="", description="why there is none although one was asked for")
     trouble: str = Field(default="", description="why there is no evidence, or what is pending")
 
 

@@ -14,9 +14,9 @@ LONGEST_NS = 3_600_000_000_000
 
 
 class Plan(Record):
-    """What is measured and how; fixed before the run; docs/measuring.md explains the profiles."""
+    """What is measured and how; fixed before the run; docs/measuring.md explains each."""
 
-    profile: Literal["smoke", "standard"]
+    name: Literal["smoke", "standard"]
     threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="of the executable; part of how it is compiled")
     warmup_min_count: int = Field(default=10, ge=1)
     warmup_min_ns: int = Field(default=1_000_000_000, ge=0)
@@ -32,19 +32,19 @@ class Plan(Record):
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
     @classmethod
-    def named(cls, profile: str, *, threads: int = 1) -> Self:
-        """The plan of a profile: `smoke` supports p90, `standard` p99 (see docs/measuring.md).
+    def named(cls, name: str, *, threads: int = 1) -> Self:
+        """The plan of a name: `smoke` supports p90, `standard` p99 (see docs/measuring.md).
 
         Raises:
-            EvidenceError: no such profile.
+            EvidenceError: no such plan.
         """
-        if profile == "smoke":
+        if name == "smoke":
             return cls(
-                profile="smoke", threads=threads, warmup_min_ns=200_000_000, samples_min_count=64, samples_min_ns=1_000_000_000
+                name="smoke", threads=threads, warmup_min_ns=200_000_000, samples_min_count=64, samples_min_ns=1_000_000_000
             )
-        if profile == "standard":
-            return cls(profile="standard", threads=threads, samples_min_count=662, samples_min_ns=10_000_000_000)
-        raise EvidenceError(f"plan {profile!r} is unknown; expected one of: smoke, standard")
+        if name == "standard":
+            return cls(name="standard", threads=threads, samples_min_count=662, samples_min_ns=10_000_000_000)
+        raise EvidenceError(f"plan {name!r} is unknown; expected one of: smoke, standard")
 
 
 class Percentile(Record):

@@ -1,6 +1,9 @@
-"""A result in MLflow's terms: metrics, params and tags."""
+"""A result in MLflow's terms: metrics, params and tags; a kernel profile as a table."""
 
-from vlab.records import Result
+import csv
+import io
+
+from vlab.records import KernelProfile, Result
 
 
 def metrics_of(result: Result) -> dict[str, float]:
@@ -41,7 +44,7 @@ def params_of(result: Result) -> dict[str, str]:
         "target": result.board.target,
         "board": result.board.name,
         "partner": result.board.partner,
-        "plan_profile": result.plan.profile,
+        "plan": result.plan.name,
         "tvm": result.manifest.toolchain.tvm,
         "machine": result.environment.machine,
         "cpu": result.environment.cpu,
@@ -68,3 +71,16 @@ def tags_of(result: Result) -> dict[str, str]:
         "vlab.outputs_sha256": result.measurement.outputs_sha256,
         "vlab.result_sha256": result.digest(),
     }
+
+
+def kernel_profile_csv(profile: KernelProfile) -> str:
+    """One row a kernel call, in the order of execution, with the fields' own names; what is null is an empty cell."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = ("share", "median_ns", "min_ns", "instructions")
+    counts = ("macs", "weight_bytes", "input_bytes", "output_bytes")
+    table.writerow(["call", "kernel", "nodes", *names, *counts])
+    for number, one in enumerate(profile.calls, 1):
+        figures = [getattr(one, name) for name in names] + [getattr(one.call, name) for name in counts]
+        table.writerow([number, one.call.kernel, " ".join(one.call.nodes), *figures])
+    return text.getvalue()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlab.errors import RefusedError, ServiceDownError
-from vlab.records import Result
-from vlab.tracking.figures import metrics_of, params_of, tags_of
+from vlab.records import KernelProfile, Result
+from vlab.tracking.figures import kernel_profile_csv, metrics_of, params_of, tags_of
 from vlab.tracking.store import STALL_TIMEOUT_S, is_server, local_root
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def log_result(
     url: str,
     files: Mapping[str, Path] | None = None,
     tags: Mapping[str, str] | None = None,
+    kernel_profile: KernelProfile | None = None,
 ) -> str:
     """One child run with everything about one result; logging the same result again completes it, never doubles it.
 
@@ -97,6 +98,7 @@ def log_result(
         url: the tracking URL.
         files: what to attach, by file name: bundles, evidence. `result.json` and `latency_ns.csv`, the raw samples, are added.
         tags: further tags, such as digests of the bundles.
+        kernel_profile: where an inference spends its time; `kernel_profile.json` and, as a table, `kernel_profile.csv`.
 
     Returns:
         The run's id.
@@ -122,6 +124,11 @@ def log_result(
         if len(samples) <= MAX_STEPPED_SAMPLES:
             client.log_batch(run_id, metrics=[Metric("latency_ns", ns, when, step) for step, ns in enumerate(samples)])
         texts = {"result.json": result.to_json().decode(), "latency_ns.csv": "\n".join(["latency_ns", *map(str, samples), ""])}
+        if kernel_profile is not None:
+            texts |= {
+                "kernel_profile.json": kernel_profile.to_json().decode(),
+                "kernel_profile.csv": kernel_profile_csv(kernel_profile),
+            }
         for name, text in texts.items():
             client.log_text(run_id, text, name)
         _attach(client, run_id, files or {})

@@ -15,7 +15,7 @@ from vlab import profiling
 from vlab.compiling import compile_model
 from vlab.measuring.counting import NoPluginError, build_plugin, count, count_calls
 from vlab.measuring.running import Program
-from vlab.records import Profile
+from vlab.records import KernelProfile
 from vlab.targets import Target
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
@@ -57,7 +57,7 @@ def test_instructions_of_the_calls_are_those_of_the_inference(residual_path: Pat
     assert max(found.calls, key=lambda call: call.instructions or 0).call.macs == 16 * 16 * 16 * 16 * 9
 
 
-def _whole(executable: Path, target: Target, found: Profile, cache: Path) -> int:
+def _whole(executable: Path, target: Target, found: KernelProfile, cache: Path) -> int:
     assert target.emulator is not None
     work = cache / f"{found.target.replace('/', '-')}-work"
     work.mkdir()
@@ -121,7 +121,7 @@ def test_the_command_prints_a_table_and_the_record(tmp_path: Path) -> None:
         ).stdout
         for more in ([], ["--json"])
     )
-    found = Profile.from_json(json.dumps(json.loads(record)).encode())
+    found = KernelProfile.from_json(json.dumps(json.loads(record)).encode())
 
     assert max(map(len, shown.splitlines())) <= 80
     shares = [float(line.split()[1]) for line in shown.splitlines() if "%" in line]
@@ -130,7 +130,7 @@ def test_the_command_prints_a_table_and_the_record(tmp_path: Path) -> None:
     assert {"Conv", "Gemm"} <= _operators(found)
 
 
-def _operators(found: Profile) -> set[str]:
+def _operators(found: KernelProfile) -> set[str]:
     """Operators of the nodes that kernels with multiply-accumulates name."""
     nodes = {node.name or node.output[0]: node.op_type for node in onnx.load(DIGITS / "digits.onnx").graph.node}
     return {nodes[name] for call in found.calls if call.call.macs for name in call.call.nodes}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -103,3 +104,22 @@ def test_mlflow_has_one_parent_and_one_child_for_each_board(lab: LabUnderTest, b
         assert child.data.metrics["latency_p50_ns"] > 0
         names = {entry.path for entry in client.list_artifacts(child.info.run_id)}
         assert {"result.json", "benchmark.sigstore.json", "evidence.json"} <= names
+        assert {"kernel_profile.json", "kernel_profile.csv"} <= names
+
+
+def test_kernels_are_profiled_beside_the_measurement(benchmarked: dict[str, Any]) -> None:
+    """Every node with its work, on each board; emulated boards count as many instructions as the measurement does."""
+    measured = {row["board"]: row for row in benchmarked["results"]}
+    nodes = {node.name for node in onnx.load(DIGITS).graph.node}
+
+    assert measured.keys() == benchmarked["kernel_profiles"].keys()
+    for board, profile in benchmarked["kernel_profiles"].items():
+        calls = profile["calls"]
+        assert measured[board]["manifest_sha256"] == profile["manifest_sha256"]
+        assert {node for call in calls for node in call["call"]["nodes"]} <= nodes
+        assert sum(call["call"]["macs"] for call in calls) > 0
+        if profile["emulated"]:
+            counted = sum(call["instructions"] for call in calls)
+            assert pytest.approx(measured[board]["instructions_per_inference"], rel=0.1) == counted
+        else:
+            assert sum(call["median_ns"] for call in calls) > 0

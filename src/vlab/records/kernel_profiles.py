@@ -50,7 +50,7 @@ class CallProfile(Record):
     instructions_per_mac: float | None = Field(ge=0, description="null without multiply-accumulates")
 
 
-class Profile(Record):
+class KernelProfile(Record):
     """An artifact's kernel calls on one machine. Taken in runs of their own, so no measurement contains any of it."""
 
     format: Literal["vlab-kernel-profile/v1"] = "vlab-kernel-profile/v1"

@@ -31,7 +31,7 @@ class Pace:
     def plan(self) -> Plan:
         """One block's plan."""
         return Plan(
-            profile="smoke",
+            name="smoke",
             warmup_min_count=3,
             warmup_min_ns=self.warmup_ns,
             warmup_max_ns=20 * self.warmup_ns,

@@ -17,8 +17,10 @@ _SOURCES = (
     "src/vlab/*.py",
     "src/vlab/compiling/**/*.py",
     "src/vlab/measuring/**/*.py",
+    "src/vlab/records/*.py",
     "targets/**/*",
-    "benchmarks/**/*.[pc]*",
+    "benchmarks/**/*.py",
+    "benchmarks/**/*.c",
 )
 
 

@@ -11,7 +11,6 @@ from tvm.ir.expr import TensorLoad
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_ffi import structural_walk
 
-from vlab.compiling.schedule.registers import as_int
 from vlab.datasets import Array
 
 _ELEMENTWISE: dict[str, Callable[..., Array]] = {
@@ -121,9 +120,9 @@ def _evaluated(call: Any, ty: Any, arrays: list[Array | None]) -> Array | None:
         return None
     if name == "relax.permute_dims":
         axes = call.attrs.axes
-        return arrays[0].transpose(None if axes is None else [as_int(axis) for axis in axes])
+        return arrays[0].transpose(None if axes is None else [int(axis) for axis in axes])
     return _COMPUTED[name](*arrays) if name in _COMPUTED else None
 
 
 def _shape(ty: Any) -> list[int]:
-    return [as_int(extent) for extent in ty.shape]
+    return [int(extent) for extent in ty.shape]

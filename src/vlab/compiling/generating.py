@@ -9,7 +9,6 @@ import numpy as np
 import tvm
 
 from vlab.compiling.lowering import Lowered, symbol
-from vlab.compiling.schedule.registers import as_int
 from vlab.datasets import Array
 from vlab.errors import CompileError
 from vlab.records import KernelCall
@@ -280,11 +279,11 @@ class _Walk:
     def _builtin(self, variable: Any, call: Any) -> _Place:
         name = getattr(call.op, "name", None) or getattr(call.op, "global_symbol", type(call.op).__name__)
         if name == "relax.memory.alloc_storage":
-            self.storages.append(as_int(call.args[0].values[0]))
+            self.storages.append(int(call.args[0].values[0]))
             return _Place("storage", len(self.storages) - 1)
         if name == "relax.memory.alloc_tensor":
             self.tensors[variable] = None
-            return _Place("storage", self.place(call.args[0]).index, as_int(call.args[1].value))
+            return _Place("storage", self.place(call.args[0]).index, int(call.args[1].value))
         if name == "relax.builtin.alloc_tensor":
             self.tensors[variable] = None
             self.allocated.append(_tensor(variable.ty).size_bytes)
@@ -320,7 +319,7 @@ def _aligned(size: int) -> int:
 
 def _tensor(ty: Any) -> Tensor:
     try:
-        shape = tuple(as_int(extent) for extent in ty.shape)
+        shape = tuple(int(extent) for extent in ty.shape)
     except (AttributeError, TypeError, ValueError) as error:
         raise CompileError(
             f"a tensor of the model has the dynamic shape {getattr(ty, 'shape', ty)}; expected fixed ones"

@@ -16,7 +16,6 @@ from tvm import relax, te, tirx
 from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
 from vlab.compiling.schedule import ANNOTATION, Registers
 from vlab.compiling.schedule.product import AXES, PANELS, RULE, pick_tile
-from vlab.compiling.schedule.registers import as_int
 
 _FEWEST_ROWS = 4
 """Matrices of fewer rows that share their right matrix become one."""
@@ -92,7 +91,7 @@ def _operand(value: Any, definitions: Definitions) -> _Operand:
 def _axes(transpose: Any) -> tuple[int, ...]:
     rank = len(shape(transpose))
     given = transpose.attrs.axes
-    return tuple(range(rank))[::-1] if given is None else tuple(as_int(axis) % rank for axis in given)
+    return tuple(range(rank))[::-1] if given is None else tuple(int(axis) % rank for axis in given)
 
 
 class _Product:

@@ -10,7 +10,6 @@ import numpy as np
 from tvm import relax
 
 from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
-from vlab.compiling.schedule.registers import as_int
 
 _POWERS = (2.0, 3.0)
 """Exponents that are cheaper, and no less accurate, as products."""
@@ -149,7 +148,7 @@ def _parameter(value: Any, norm: Any) -> Any:
 def _axes(mean: Any) -> tuple[int, ...] | None:
     """The axes of a mean that keeps them, if they are the last ones."""
     rank = len(shape(mean.args[0]))
-    axes = sorted(as_int(axis) % rank for axis in (range(rank) if mean.attrs.axis is None else mean.attrs.axis))
+    axes = sorted(int(axis) % rank for axis in (range(rank) if mean.attrs.axis is None else mean.attrs.axis))
     return tuple(axes) if mean.attrs.keepdims and axes == list(range(rank - len(axes), rank)) else None
 
 

@@ -6,8 +6,6 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from vlab.compiling.schedule.registers import as_int
-
 
 class Definitions:
     """What the variables of a function are bound to, and how often each is read."""
@@ -84,4 +82,4 @@ def shape(value: Any) -> tuple[int, ...]:
     Raises:
         AttributeError, TypeError, ValueError: it is no tensor of a fixed shape.
     """
-    return tuple(as_int(extent) for extent in value.ty.shape)
+    return tuple(int(extent) for extent in value.ty.shape)

@@ -16,7 +16,6 @@ from tvm.tirx.script import builder as script
 
 from vlab.compiling.kernels.rewriting import Definitions, operator, rewrite, shape
 from vlab.compiling.schedule import ANNOTATION, WRITTEN, Registers
-from vlab.compiling.schedule.registers import as_int
 
 _OPAQUE = 8
 """Kind of a kernel that nothing is fused with (relax.OpPatternKind)."""
@@ -37,7 +36,7 @@ def legalise_rows(module: Any, registers: Registers) -> Any:
             return None
         rank = len(shape(call.args[0]))
         given = call.attrs.axis if hasattr(call.attrs, "axis") else call.attrs.axes
-        axes = sorted(as_int(axis) % rank for axis in ([given] if isinstance(given, int) else given or range(rank)))
+        axes = sorted(int(axis) % rank for axis in ([given] if isinstance(given, int) else given or range(rank)))
         inner = shape(call.args[0])[axes[0] :] if axes else ()
         if axes != list(range(rank - len(inner), rank)) or any(shape(value) != inner for value in call.args[1:]):
             return None

@@ -6,6 +6,7 @@ at the seams of padding and concatenation, it is cut there too, so that within e
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import tvm
@@ -15,7 +16,7 @@ from tvm.s_tir import Schedule
 from tvm_ffi import structural_map, structural_walk
 
 from vlab.compiling.schedule.nests import Expr, Stmt, at_places, loop, sequence
-from vlab.compiling.schedule.registers import Registers, UnfitError, as_int
+from vlab.compiling.schedule.registers import Registers, UnfitError, shape
 from vlab.compiling.schedule.tiles import pieces
 
 _SPATIAL = 0
@@ -50,7 +51,7 @@ def _each(block: Any, registers: Registers) -> Stmt:
     spatial = all(int(variable.iter_type) == _SPATIAL for variable in block.iter_vars)
     if not spatial or not isinstance(store, tirx.BufferStore) or not (_same(store.indices, axes) or not store.indices):
         raise UnfitError("it does not compute each value of its output by itself")
-    return _Chain(store, axes, [as_int(variable.dom.extent) for variable in block.iter_vars], registers.lanes).body()
+    return _Chain(store, axes, [int(variable.dom.extent) for variable in block.iter_vars], registers.lanes).body()
 
 
 class _Chain:
@@ -65,7 +66,7 @@ class _Chain:
             return self.store
         loads: list[Any] = []
         structural_walk(self.store.value, (TensorLoad, loads.append))
-        whole = [load for load in loads if _shape(load.source) == self.extents and _same(load.indices, self.axes)]
+        whole = [load for load in loads if shape(load.source) == self.extents and _same(load.indices, self.axes)]
         constant = [load for load in loads if all(isinstance(index, tirx.IntImm) for index in load.indices)]
         if len(self.axes) > 1 and len(whole) + len(constant) == len(loads) and not self._uses_axes_elsewhere():
             return self._flat()
@@ -81,9 +82,7 @@ class _Chain:
     def _flat(self) -> Stmt:
         """The same over one axis, as every operand lies in memory like the output."""
         views: list[tuple[Any, Any]] = []
-        total = 1
-        for extent in self.extents:
-            total *= extent
+        total = prod(self.extents)
 
         def view(buffer: Any) -> Any:
             for known, seen in views:
@@ -135,7 +134,7 @@ class _Chain:
             difference = sym.detect_linear_equation(node.a - node.b, [axis])
             if len(difference) != 2 or not all(isinstance(part, tirx.IntImm) for part in difference):
                 return
-            slope, base = (as_int(part) for part in difference)
+            slope, base = (int(part) for part in difference)
             if abs(slope) != 1:
                 return
             zero = -base * slope  # where both sides are equal
@@ -147,10 +146,6 @@ class _Chain:
 
         structural_walk(self.store.value, ((tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE), compared))
         return sorted(found) if len(found) <= _MOST_SEAMS else []
-
-
-def _shape(buffer: Any) -> list[int]:
-    return [as_int(extent) for extent in buffer.shape]
 
 
 def _same(indices: Sequence[Any], axes: Sequence[Any]) -> bool:

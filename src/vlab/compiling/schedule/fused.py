@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm_ffi import structural_map, structural_walk
 
 from vlab.compiling.schedule.nests import at_places
-from vlab.compiling.schedule.registers import UnfitError, as_int
+from vlab.compiling.schedule.registers import UnfitError, shape
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Fused:
             return cls(function, dict(first.annotations), data, weights, intermediate, intermediate, axes, value)
         axes = tuple(variable.var for variable in last.iter_vars)
         store = last.body
-        if not isinstance(store, tirx.BufferStore) or _shape(store.buffer) != _shape(intermediate):
+        if not isinstance(store, tirx.BufferStore) or shape(store.buffer) != shape(intermediate):
             raise UnfitError("what is fused after its computation is not elementwise")
         fused = cls(function, dict(first.annotations), data, weights, intermediate, store.buffer, axes, store.value)
         loads = [load for load in fused._loads() if load.source.same_as(intermediate)]
@@ -113,7 +113,7 @@ class Fused:
             for known, seen in views:
                 if known.same_as(buffer):
                     return seen
-            images, height, width, channels = _shape(buffer)
+            images, height, width, channels = shape(buffer)
             merged = tirx.decl_buffer([images, height // factor, width * factor, channels], str(buffer.dtype), str(buffer.name))
             views.append((buffer, merged))
             return merged
@@ -133,16 +133,16 @@ class Fused:
 
     def _whole(self, access: Any) -> bool:
         """Whether a load or store of the epilogue goes over a buffer of the output's shape, axis by axis."""
-        shape = _shape(access.buffer if isinstance(access, tirx.BufferStore) else access.source)
-        return shape == _shape(self.output) and all(
+        whole = shape(access.buffer if isinstance(access, tirx.BufferStore) else access.source)
+        return whole == shape(self.output) and all(
             index.same_as(axis) or (extent == 1 and isinstance(index, tirx.IntImm))
-            for index, axis, extent in zip(access.indices, self.axes, shape, strict=True)
+            for index, axis, extent in zip(access.indices, self.axes, whole, strict=True)
         )
 
     def _varies_in_the_image(self, load: Any) -> bool:
         found: list[Any] = []
         for index, extent in zip(load.indices, load.source.shape, strict=True):
-            if as_int(extent) > 1:
+            if int(extent) > 1:
                 structural_walk(index, (Var, found.append))
         return any(variable.same_as(axis) for variable in found for axis in self.axes[:-1])
 
@@ -150,7 +150,3 @@ class Fused:
         loads: list[Any] = []
         structural_walk(self.value, (TensorLoad, loads.append))
         return loads
-
-
-def _shape(buffer: Any) -> list[int]:
-    return [as_int(extent) for extent in buffer.shape]

@@ -15,8 +15,6 @@ from tvm.ir import Call
 from tvm.ir.expr import TensorLoad, Var
 from tvm_ffi import structural_map, structural_walk
 
-from vlab.compiling.schedule.registers import as_int
-
 LEAST_WORK = 1 << 20
 """Values stored, of which a multiply-accumulate is one: below some 20 µs on a fast core waking others does not pay."""
 _CHUNKS = 16
@@ -77,12 +75,12 @@ class _Sharing:
             and _constant(loop.extent) is not None
             and _constant(loop.min) == 0
             and loop.step is None
-            and prod(as_int(one.extent) for one in nest) < _CHUNKS * self.threads
+            and prod(int(one.extent) for one in nest) < _CHUNKS * self.threads
             and _independent(loop, (*outer, *(one.loop_var for one in nest)), self.memories)
         ):
             nest.append(loop)
             loop = loop.body
-        return nest if prod(as_int(one.extent) for one in nest) > 1 else []
+        return nest if prod(int(one.extent) for one in nest) > 1 else []
 
 
 def _serial(loop: Any) -> Any:
@@ -98,11 +96,11 @@ def _fused(nest: Sequence[Any]) -> Any:
     rest: Any = fused
     places: dict[Any, Any] = {}
     for loop in reversed(nest):
-        extent = tirx.IntImm(dtype, as_int(loop.extent))
+        extent = tirx.IntImm(dtype, int(loop.extent))
         places[loop.loop_var] = rest if loop is nest[0] else tirx.floormod(rest, extent)
         rest = tirx.floordiv(rest, extent)
     body = structural_map(nest[-1].body, (Var, lambda variable: places.get(variable, variable)))
-    extents = prod(as_int(loop.extent) for loop in nest)
+    extents = prod(int(loop.extent) for loop in nest)
     return tirx.For(fused, tirx.IntImm(dtype, 0), tirx.IntImm(dtype, extents), tirx.ForKind.PARALLEL, body)
 
 
@@ -197,9 +195,9 @@ def _slice(index: Any, variable: Any, outer: tuple[Any, ...], ranges: Mapping[An
     """None where an index is not a sum of multiples of loop variables."""
     reach = 0
     if isinstance(index, tirx.Ramp):
-        if _constant(index.stride) is None or as_int(index.stride) < 0 or _constant(index.lanes) is None:
+        if _constant(index.stride) is None or int(index.stride) < 0 or _constant(index.lanes) is None:
             return None
-        reach = as_int(index.stride) * (as_int(index.lanes) - 1)
+        reach = int(index.stride) * (int(index.lanes) - 1)
         index = index.base
     inner = list(ranges)
     factors = [_constant(factor) for factor in sym.detect_linear_equation(index, [variable, *outer, *inner])]
@@ -226,7 +224,7 @@ def _last(loop: Any) -> int | None:
 
 
 def _constant(expression: Any) -> int | None:
-    return as_int(expression) if isinstance(expression, (int, tirx.IntImm)) else None
+    return int(expression) if isinstance(expression, (int, tirx.IntImm)) else None
 
 
 def _lanes(value: Any) -> int:

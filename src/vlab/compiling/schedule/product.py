@@ -12,7 +12,7 @@ from tvm.ir import Call
 from tvm.s_tir import Schedule
 from tvm_ffi import structural_walk
 
-from vlab.compiling.schedule.registers import Registers, as_int
+from vlab.compiling.schedule.registers import Registers, shape
 
 RULE = "product"
 AXES = "product_axes"
@@ -93,8 +93,7 @@ class _Product:
             if schedule.get(block).name_hint != PANELS:
                 schedule.compute_inline(block)
         axes = str(schedule.get(sums).annotations[AXES])
-        shape = self._shape(sums)
-        height, columns = shape[-2:]
+        height, columns = self._shape(sums)[-2:]
         staged = self._stages(sums, axes)
         tail, rest = self._fold_epilogue(sums, keep=staged)
 
@@ -127,7 +126,7 @@ class _Product:
         return list(self.schedule.get_child_blocks(self.root))
 
     def _shape(self, block: Any) -> list[int]:
-        return [as_int(extent) for extent in self.schedule.get(block).writes[0].source.shape]
+        return shape(self.schedule.get(block).writes[0].source)
 
     def _width(self, columns: int) -> int:
         """The widest vector that fills the columns of a tile."""
@@ -150,7 +149,7 @@ class _Product:
     def _same(self, sums: Any) -> int:
         """Number of blocks after the sums up to the last one of the result's shape, that one left out."""
         shapes = [self._shape(block) for block in self._after(sums)]
-        return max(place for place, shape in enumerate(shapes) if shape == shapes[0])
+        return max(place for place, other in enumerate(shapes) if other == shapes[0])
 
     def _stages(self, sums: Any, axes: str) -> bool:
         """Whether a function of many instructions follows the sums; not where tiles reach beyond the result."""
@@ -160,8 +159,8 @@ class _Product:
     def _whole_tiles(self, sums: Any, axes: str) -> bool:
         """Whether no tile reaches beyond the result."""
         panels, blocks, height, columns = self._shape(sums)[-4:]
-        shape = self._shape(self._after(sums)[0])
-        return shape[axes.index("m")] == blocks * height and shape[axes.index("n")] == panels * columns
+        result = self._shape(self._after(sums)[0])
+        return result[axes.index("m")] == blocks * height and result[axes.index("n")] == panels * columns
 
     def _calls(self, block: Any) -> bool:
         """Whether a block computes a function of many instructions."""
@@ -194,7 +193,7 @@ class _Product:
     def _split_columns(self, loop: Any, columns: int) -> list[Any]:
         """Tiles, vectors of a tile, lanes; a test at the edge concerns whole vectors where these fill the columns."""
         schedule, width = self.schedule, self._width(columns)
-        extent = as_int(schedule.get(loop).extent)
+        extent = int(schedule.get(loop).extent)
         if extent % width == 0:
             vectors, lane = schedule.split(loop, [None, width])
             outer, vector = schedule.split(vectors, [None, columns // width])
@@ -215,4 +214,4 @@ class _Product:
         (self.schedule.vectorize if self._extent(lane) > 1 else self.schedule.unroll)(lane)
 
     def _extent(self, loop: Any) -> int:
-        return as_int(self.schedule.get(loop).extent)
+        return int(self.schedule.get(loop).extent)

@@ -28,6 +28,11 @@ class UnfitError(Exception):
         """The kernel as far as the rule did apply, where that is worth keeping."""
 
 
+def shape(buffer: Any) -> list[int]:
+    """Shape of a buffer."""
+    return [int(extent) for extent in buffer.shape]
+
+
 def as_int(value: Any) -> int:
     """A constant of TVM's as a Python integer."""
     return int(getattr(value, "value", value))

@@ -11,7 +11,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from vlab.compiling.schedule.elementwise import elementwise
-from vlab.compiling.schedule.registers import Registers, UnfitError, as_int
+from vlab.compiling.schedule.registers import Registers, UnfitError, shape
 
 _SPATIAL, _REDUCE = 0, 2
 """Kinds of block iterators (tirx.IterVar)."""
@@ -93,7 +93,7 @@ class Tiling:
         return _REDUCE in self._kinds(block)
 
     def _extent(self, loop: Any) -> int:
-        return as_int(self.schedule.get(loop).extent)
+        return int(self.schedule.get(loop).extent)
 
     def _try_inline(self, block: Any) -> None:
         try:
@@ -111,7 +111,7 @@ class Tiling:
     def _pads(block: Any) -> bool:
         if not block.name_hint.startswith("pad_temp"):
             return False
-        return len(block.reads) != 1 or _shape(block.reads[0]) != _shape(block.writes[0])
+        return len(block.reads) != 1 or shape(block.reads[0].source) != shape(block.writes[0].source)
 
     def _tile(self, index: int) -> None:
         schedule, lanes = self.schedule, self.registers.lanes
@@ -183,7 +183,3 @@ class Tiling:
                 self.schedule.vectorize(inner)
             except RuntimeError:  # the loop carries a dependence: it stays serial
                 continue
-
-
-def _shape(region: Any) -> list[int]:
-    return [as_int(extent) for extent in region.source.shape]

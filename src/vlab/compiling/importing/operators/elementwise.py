@@ -6,7 +6,6 @@ import numpy as np
 from tvm import relax, te, tirx, topi
 
 from vlab.compiling.importing.operators.registry import converts
-from vlab.compiling.schedule.registers import as_int
 
 
 @converts("Max")
@@ -50,7 +49,7 @@ def _floor_remainder(x: Any, by: Any) -> Any:
 @converts("Mod")
 def _mod(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
     """With fmod the remainder has the sign of the dividend, as in C; without, that of the divisor, as in Python."""
-    sizes = [[as_int(extent) for extent in one.ty.shape] for one in inputs]
+    sizes = [[int(extent) for extent in one.ty.shape] for one in inputs]
     shape = np.broadcast_shapes(*map(tuple, sizes))
     truncates = attributes.get("fmod", 0)
     if str(inputs[0].ty.dtype).startswith("float"):

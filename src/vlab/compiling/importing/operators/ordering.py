@@ -7,7 +7,6 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from vlab.compiling.importing.operators.registry import converts
-from vlab.compiling.schedule.registers import as_int
 
 
 def _number(constant: Any) -> int:
@@ -56,7 +55,7 @@ def _top_k(builder: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
     axis = attributes.get("axis", -1) % len(x.ty.shape)
     k = _number(inputs[1])
     largest = attributes.get("largest", 1)
-    size = as_int(x.ty.shape[axis])
+    size = int(x.ty.shape[axis])
 
     def ranks(data: Any) -> Any:
         other = te.reduce_axis((0, size), name="other")

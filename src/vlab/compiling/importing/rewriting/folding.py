@@ -1,5 +1,6 @@
 """Compute at import what depends on constants only: shapes, axes, indices and whatever merely moves data."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,9 +72,7 @@ def _size(about: onnx.TypeProto) -> int:
     tensor = about.tensor_type
     if not tensor.elem_type or not all(extent.HasField("dim_value") for extent in tensor.shape.dim):
         return 0
-    items = 1
-    for extent in tensor.shape.dim:
-        items *= extent.dim_value
+    items = math.prod(extent.dim_value for extent in tensor.shape.dim)
     return items * int(helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize)
 
 

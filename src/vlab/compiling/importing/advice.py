@@ -1,6 +1,6 @@
 """What to use in place of an operator that cannot be compiled."""
 
-_ENDS_BEFORE = "its output has no fixed size: end the model before it, and do that part where the results are used"
+_ENDS_BEFORE = "end the model before it, and do that part where the results are used"
 _INTEGER = "use QuantizeLinear and DequantizeLinear around the float operator"
 _TEXT = "turn text into numbers before the model"
 _TRAINING = "export the model for inference"

@@ -109,15 +109,6 @@ def _hyperbolic(node: Node, emit: Emitter) -> str:
     return emit("Where", emit("Less", emit("Abs", x), emit.like(1, x)), near, emit("Sub", up, down))
 
 
-@rewrites("LpNormalization")
-def _lp_normalization(node: Node, emit: Emitter) -> str:
-    x, axis = node.input(0), node.get("axis", -1)
-    norm = emit("ReduceL1" if node.get("p", 2) == 1 else "ReduceL2", x, [axis])
-    zero = emit.like(0, x)
-    safe = emit("Where", emit("Equal", norm, zero), emit.like(1, x), norm)
-    return emit("Div", x, safe)
-
-
 @rewrites("Dropout")
 def _dropout(node: Node, emit: Emitter) -> list[str]:
     """Nothing but its input, and a mask of ones where anybody asks: inference drops nothing."""

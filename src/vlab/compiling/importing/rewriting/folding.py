@@ -72,7 +72,7 @@ def _size(about: onnx.TypeProto) -> int:
     tensor = about.tensor_type
     if not tensor.elem_type or not all(extent.HasField("dim_value") for extent in tensor.shape.dim):
         return 0
-    items = math.prod(extent.dim_value for extent in tensor.shape.dim)
+    items = math.prod(int(extent.dim_value) for extent in tensor.shape.dim)
     return items * int(helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize)
 
 

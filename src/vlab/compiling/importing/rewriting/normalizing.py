@@ -1,4 +1,4 @@
-"""Normalisations: by ONNX's own function where the importer lacks a form."""
+"""Normalisations, reductions, running totals and determinants, in forms that the importer lacks."""
 
 import numpy as np
 from onnx import TensorProto
@@ -49,6 +49,15 @@ def _batch_normalization(node: Node, emit: Emitter) -> list[str] | None:
         fresh = emit("Mul", emit("Reshape", new, [-1]), emit.like(1 - momentum, new))
         outputs.append(emit("Add", kept, fresh))
     return outputs
+
+
+@rewrites("LpNormalization")
+def _lp_normalization(node: Node, emit: Emitter) -> str:
+    x, axis = node.input(0), node.get("axis", -1)
+    norm = emit("ReduceL1" if node.get("p", 2) == 1 else "ReduceL2", x, [axis])
+    zero = emit.like(0, x)
+    safe = emit("Where", emit("Equal", norm, zero), emit.like(1, x), norm)
+    return emit("Div", x, safe)
 
 
 @rewrites("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
@@ -107,20 +116,3 @@ def _det(node: Node, emit: Emitter) -> str:
         return total
 
     return expanded(0, tuple(range(size)))
-
-
-@rewrites("DynamicQuantizeLinear")
-def _dynamic_quantize(node: Node, emit: Emitter) -> list[str]:
-    """ONNX's definition, with scale 1 for zeros alone, where the definition divides by zero."""
-    x = node.input(0)
-    zero, most = np.float32(0), np.float32(255)
-    highest = emit("Max", emit("ReduceMax", x, keepdims=0), np.asarray(zero))
-    lowest = emit("Min", emit("ReduceMin", x, keepdims=0), np.asarray(zero))
-    spread = emit("Sub", highest, lowest)
-    flat = emit("Equal", spread, np.asarray(zero))
-    scale = emit("Where", flat, np.asarray(np.float32(1)), emit("Div", spread, np.asarray(most)))
-    start = emit("Round", emit("Neg", emit("Div", lowest, scale)))
-    point = emit("Clip", start, np.asarray(zero), np.asarray(most))
-    shifted = emit("Add", emit("Round", emit("Div", x, scale)), point)
-    y = emit("Cast", emit("Clip", shifted, np.asarray(zero), np.asarray(most)), to=TensorProto.UINT8)
-    return [y, scale, emit("Cast", point, to=TensorProto.UINT8)]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
@@ -84,7 +85,24 @@ def _conv_integer(node: Node, emit: Emitter) -> str:
         raise FormError("its sums may be too large to be exact in float32; use QLinearConv")
     one = np.float32(1)
     operands = [_real(emit, node.input(place), one, node.input(place + 2)) for place in (0, 1)]
-    return emit("Cast", emit("Conv", *operands, **_attributes(node)), to=6)
+    return emit("Cast", emit("Conv", *operands, **_attributes(node)), to=TensorProto.INT32)
+
+
+@rewrites("DynamicQuantizeLinear")
+def _dynamic_quantize(node: Node, emit: Emitter) -> list[str]:
+    """ONNX's definition, with scale 1 for zeros alone, where the definition divides by zero."""
+    x = node.input(0)
+    zero, most = np.float32(0), np.float32(255)
+    highest = emit("Max", emit("ReduceMax", x, keepdims=0), zero)
+    lowest = emit("Min", emit("ReduceMin", x, keepdims=0), zero)
+    spread = emit("Sub", highest, lowest)
+    flat = emit("Equal", spread, zero)
+    scale = emit("Where", flat, np.float32(1), emit("Div", spread, most))
+    start = emit("Round", emit("Neg", emit("Div", lowest, scale)))
+    point = emit("Clip", start, zero, most)
+    shifted = emit("Add", emit("Round", emit("Div", x, scale)), point)
+    y = emit("Cast", emit("Clip", shifted, zero, most), to=TensorProto.UINT8)
+    return [y, scale, emit("Cast", point, to=TensorProto.UINT8)]
 
 
 def _real(emit: Emitter, codes: str, scale: Any, zero: str = "", axis: int = 0) -> str:

@@ -10,8 +10,8 @@ from vlab.compiling.importing.rewriting.graph import Graph
 from vlab.compiling.importing.rewriting.node import Node
 from vlab.datasets import Array
 
-Operand = str | Array | Sequence[int]
-"""An input of an emitted node: a value's name, a constant, or integers that become an int64 vector; "" for none."""
+Operand = str | Array | np.generic | Sequence[int]
+"""An input of an emitted node: a value's name, a constant of numpy, or integers that become an int64 vector; "" for none."""
 
 EMITTED_OPSET = 18
 """Version of ONNX's main operator set that rules write their nodes in."""
@@ -90,4 +90,4 @@ class Emitter:
     def _name(self, value: Operand) -> str:
         if isinstance(value, str):
             return value
-        return self.graph.constant(value if isinstance(value, np.ndarray) else np.asarray(value, np.int64))
+        return self.graph.constant(np.asarray(value, None if isinstance(value, (np.ndarray, np.generic)) else np.int64))

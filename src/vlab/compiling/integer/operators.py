@@ -16,9 +16,11 @@ from vlab.compiling.integer.broadcast import BroadcastKernel
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
 from vlab.compiling.integer.depthwise import depthwise_kernel
 from vlab.compiling.integer.dialects.dsp import Dsp
+from vlab.compiling.integer.dialects.neon import Neon
 from vlab.compiling.integer.dot import DotKernel
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, channel_sums, numbers, operator, shape_of
 from vlab.compiling.integer.pairs import PairsKernel
+from vlab.compiling.integer.quads import QuadKernel
 from vlab.compiling.integer.rescaling import Codes, Rescaling
 from vlab.compiling.integer.window import Window
 
@@ -59,7 +61,7 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
     shape = (batch, *window.output, outputs)
     if groups == 1:
         kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
-        result = graph.call("conv2d", kernel.build(), [codes, kernel.packed, *rescaling.arrays], shape)
+        result = graph.call("conv2d", kernel.build(), [codes, kernel.packed, *kernel.rescaling.arrays], shape)
     elif groups == channels == outputs:
         function, read = depthwise_kernel(window, packed[:, :, :, 0], data.meaning.zero_point, rescaling, graph.dialect)
         result = graph.call("depthwise_conv2d", function, [codes, read.ravel(), *rescaling.arrays], shape)
@@ -81,15 +83,18 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
     packed = _weights(rows)
     rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=False)
     kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
-    return graph.call("dense", kernel.build(), [data.codes, kernel.packed, *rescaling.arrays], (*shape[:-1], window.outputs))
+    arguments = [data.codes, kernel.packed, *kernel.rescaling.arrays]
+    return graph.call("dense", kernel.build(), arguments, (*shape[:-1], window.outputs))
 
 
 def _product(
     graph: Graph, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling
-) -> DotKernel | PairsKernel | BroadcastKernel:
+) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel:
     """The form of the kernel that suits the CPU."""
     if isinstance(graph.dialect, Dsp):
         return PairsKernel(window, weights, zero_point, rescaling, graph.dialect)
+    if isinstance(graph.dialect, Neon):
+        return QuadKernel(window, weights, zero_point, rescaling, graph.dialect)
     kind = BroadcastKernel if graph.dialect.widths else DotKernel
     return kind(window, weights, zero_point, rescaling, graph.dialect)
 

@@ -14,7 +14,7 @@ from tvm.tirx.script import builder
 from vlab.compiling.integer.depthwise import split_lanes
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.fixed_point import Multiplier, quantize_multiplier
-from vlab.compiling.integer.rescaling import Codes, check_sum, clamped, multiplied_twice
+from vlab.compiling.integer.rescaling import Codes, check_sum, multiplied_twice
 from vlab.compiling.integer.writing import loop, span, typed, vector, written
 
 _ADD_SHIFT = 20
@@ -82,7 +82,7 @@ def _kernel(size: int, inputs: int, formula: _Formula, output: Codes, dialect: D
             with loop(count) as index:
                 at = start + index * lanes
                 codes = formula([builder.cast(vector(buffer, at, lanes), dtype) for buffer in buffers], lanes)
-                codes = clamped(codes, output.zero_point, output.low, output.high, lanes, dialect)
+                codes = dialect.narrow(codes, output.zero_point, output.low, output.high, lanes)
                 builder.buffer_store(target, codes, [span(at, lanes)])
     return kernel.get()
 

@@ -1,7 +1,7 @@
 """From int32 sums to codes: the multiplier of each channel, and the arithmetic of `fixed_point` as TIR expressions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,15 +96,21 @@ class Rescaling:
             high = high_product(total, mantissa, right, lanes, dialect, exact=exact, signed=signed)
         else:
             high = builder.bind(dialect.high_multiply(builder.bind(total), mantissa, lanes, rounding=False))
-        if int(self.right.max()) <= LARGEST_SHIFT:
-            shifted = dialect.rounding_shift(high, right, lanes, self.zero_point)
-        else:
-            shifted = dialect.rounding_shift(high, right, lanes) + tirx.const(self.zero_point, typed("int32", lanes))
-        return builder.cast(dialect.clamp(builder.bind(shifted), self.low, self.high, lanes), typed("int8", lanes))
+        offset = self.zero_point if dialect.shifts_offset and int(self.right.max()) <= LARGEST_SHIFT else 0
+        shifted = builder.bind(dialect.rounding_shift(high, right, lanes, offset))
+        return dialect.narrow(shifted, self.zero_point - offset, self.low, self.high, lanes)
 
-    def first_sum(self, channel: Any, buffers: Sequence[Any]) -> Any:
-        """The bias of a channel, for sums to begin with."""
-        return self._read(self.bias, channel, 1, buffers)
+    def first_sum(self, channel: Any, buffers: Sequence[Any], lanes: int = 1) -> Any:
+        """The bias of neighbouring channels, for sums to begin with."""
+        return self._read(self.bias, channel, lanes, buffers)
+
+    def padded(self, multiple: int) -> "Rescaling":
+        """The same for a multiple of channels, of which the last repeats."""
+
+        def more(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.pad(array, (0, -len(array) % multiple), "edge")
+
+        return replace(self, bias=more(self.bias), mantissa=more(self.mantissa), left=more(self.left), right=more(self.right))
 
     def _read(self, array: npt.NDArray[np.generic], channel: Any, lanes: int, buffers: Sequence[Any]) -> Any:
         """Values of one of the arrays for `lanes` neighbouring channels, as int32."""
@@ -151,12 +157,6 @@ def high_product(total: Any, mantissa: Any, right: Any, lanes: int, dialect: Dia
     if exact:
         away = tirx.Select(right > tirx.const(0, dtype), away, tirx.const(0, dtype))
     return builder.bind(high + away)
-
-
-def clamped(value: Any, zero_point: int, low: int, high: int, lanes: int, dialect: Dialect) -> Any:
-    """Codes, as int8, of values without their zero point."""
-    dtype = typed("int32", lanes)
-    return builder.cast(dialect.clamp(value + tirx.const(zero_point, dtype), low, high, lanes), typed("int8", lanes))
 
 
 def check_sum(largest: int) -> None:

@@ -1,5 +1,7 @@
 """How many products of int8 one int16 can sum up, whatever the data: decided by the weights."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,6 +9,8 @@ _LARGEST_CODE = 128
 """Largest magnitude of an int8."""
 _LARGEST_INT16 = 2**15 - 1
 _LONGEST_CHAIN = 8
+_ATTEMPTS = 4
+"""To find an order, each from another one."""
 
 
 def longest_chain(weights: npt.NDArray[np.int8], chunk: int, lanes: int) -> int:
@@ -33,3 +37,47 @@ def _longest(magnitudes: npt.NDArray[np.int64], most: int) -> int:
         if sums.max(initial=0) * _LARGEST_CODE <= _LARGEST_INT16:
             return length
     return 0
+
+
+def grouping(weights: npt.NDArray[np.int8], chains: Sequence[int]) -> npt.NDArray[np.int8] | None:
+    """An order of bytes in which int16 holds the sums of products that two lanes make of each chain, whatever the data.
+
+    Bytes are exchanged in pairs, those that help most first, from the natural order on and then from random ones.
+
+    Args:
+        weights: [channel, byte].
+        chains: pairs of neighbouring bytes in each chain; one lane sums up the first of all pairs, one the second.
+
+    Returns:
+        For each place the byte that stands there; None if no order was found.
+    """
+    groups = np.repeat(2 * np.arange(len(chains)), 2 * np.asarray(chains)) + np.arange(weights.shape[1]) % 2
+    magnitudes = np.abs(weights.astype(np.int64))
+    order, random = np.arange(len(groups)), np.random.default_rng(0)
+    for _ in range(_ATTEMPTS):
+        if _exchanged(magnitudes, groups, order):
+            return order.astype(np.int8)
+        random.shuffle(order)
+    return None
+
+
+def _exchanged(magnitudes: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> bool:
+    """Exchange bytes of an order until no group passes the limit; whether that came about."""
+    limit = _LARGEST_INT16 // _LARGEST_CODE
+    first, second = np.triu_indices(len(groups), 1)
+    apart = groups[first] != groups[second]
+    first, second = first[apart], second[apart]
+    members = np.arange(groups.max() + 1)[:, np.newaxis] == groups
+    sums = magnitudes[:, order] @ members.T
+    while (over := np.maximum(sums - limit, 0)).any():
+        moved = magnitudes[:, order[second]] - magnitudes[:, order[first]]
+        here, there = groups[first], groups[second]
+        gain = (over[:, here] - np.maximum(sums[:, here] + moved - limit, 0)).sum(axis=0)
+        gain += (over[:, there] - np.maximum(sums[:, there] - moved - limit, 0)).sum(axis=0)
+        best = int(gain.argmax())
+        if gain[best] <= 0:
+            return False
+        sums[:, here[best]] += moved[:, best]
+        sums[:, there[best]] -= moved[:, best]
+        order[[first[best], second[best]]] = order[[second[best], first[best]]]
+    return True

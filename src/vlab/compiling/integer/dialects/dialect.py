@@ -26,6 +26,8 @@ class Dialect:
     """int8 values that elementwise and depthwise kernels take at a time."""
     widths: tuple[int, ...] = ()
     """Channels side by side, the most first, where convolutions multiply vectors of weights by single bytes of data."""
+    shifts_offset: bool = True
+    """Whether an offset is best added by the addition that a rounding shift has anyway."""
 
     def chain(self, weights: npt.NDArray[np.int8]) -> int:
         """How many of the largest chunks one step may take for these weights [row, byte] without an overflow; 0: none."""
@@ -71,6 +73,12 @@ class Dialect:
     def clamp(self, x: Any, low: int, high: int, lanes: int) -> Any:
         """int32 values within bounds."""
         return clamp(x, low, high, lanes)
+
+    def narrow(self, value: Any, zero_point: int, low: int, high: int, lanes: int) -> Any:
+        """Codes, as int8 from low to high, of int32 values without their zero point."""
+        if zero_point:
+            value = builder.bind(value + tirx.const(zero_point, typed("int32", lanes)))
+        return builder.cast(self.clamp(value, low, high, lanes), typed("int8", lanes))
 
 
 def reduced(total: Any, lanes: int) -> Any:

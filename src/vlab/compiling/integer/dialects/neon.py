@@ -1,7 +1,8 @@
-"""Arm's 64-bit vectors without dot product."""
+"""Arm's 64-bit vectors, without and with dot product."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,77 +10,122 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.dialects.chains import longest_chain, longest_run
-from vlab.compiling.integer.dialects.dialect import Dialect, reduced
-from vlab.compiling.integer.writing import zeros
+from vlab.compiling.integer.dialects.chains import grouping, longest_run
+from vlab.compiling.integer.dialects.dialect import Dialect
+from vlab.compiling.integer.writing import typed, zeros
+
+QUAD = 4
+"""Bytes of data that are multiplied with the weights of as many channels at once."""
+
+
+Chains = tuple[tuple[int, ...], ...]
+"""What of a chunk of data is summed up before it is added to the totals: numbers of half steps, each of two bytes."""
 
 
 @dataclass(frozen=True)
 class Neon(Dialect):
     """AArch64 without dot product: SMULL and SMLAL into int16, then pairwise into int32 with SADALP."""
 
-    chunks: tuple[int, ...] = (16, 8)
-    pixels: int = 2
-    channels: int = 4
-    lanes: int = 4
-    vector: int = 8
+    vectors: int = 4
+    """Of four channels, side by side in a tile."""
+    vector: int = 16
+    shifts_offset: bool = False
 
-    def chain(self, weights: npt.NDArray[np.int8]) -> int:
-        """As far as int16 holds the products."""
-        return longest_chain(weights, self.chunks[0], 8)
+    def chains(self, chunks: Sequence[npt.NDArray[np.int8]]) -> tuple[Chains, list[npt.NDArray[np.int8]]]:
+        """The longest sums that int16 holds in all chunks of weights [channel, byte], and each chunk's order for that."""
+        size = chunks[0].shape[1]
+        for count in range(1, size // 2):
+            parts = np.array_split(np.arange(size // 2), count)
+            orders = [grouping(chunk, [len(part) for part in parts]) for chunk in chunks]
+            found = [order for order in orders if order is not None]
+            if len(found) == len(chunks):
+                return tuple(tuple(part.tolist()) for part in parts), found
+        return tuple((half,) for half in range(size // 2)), [np.arange(size, dtype=np.int8)] * len(chunks)
+
+    def side_by_side(self, chains: Sequence[Chains]) -> int:
+        """Pixels of a tile: fewer where chains share a step, whose data and weights wait in registers for the next."""
+        return 2 if any(len(chain) % 2 for one in chains for chain in one) else 3
+
+    def arranged(self, quads: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """Weights [..., channel, byte] as a vector: of all four channels the first two bytes, then the others."""
+        shape = quads.shape[:-2]
+        return np.ascontiguousarray(quads.reshape(*shape, QUAD, 2, 2).swapaxes(-3, -2))
+
+    def taken(self, data: Any, places: Any) -> Any:
+        """Bytes of a vector by their places, with TBL."""
+        return tirx.call_llvm_pure_intrin("int8x16", "llvm.aarch64.neon.tbl1.v16i8", data, places)
+
+    def spread(self, step: int) -> Any:
+        """Places of two bytes four times, and of the two after them."""
+        places = [QUAD * step + 2 * half + byte for half in range(2) for _ in range(QUAD) for byte in range(2)]
+        return tirx.Shuffle([tirx.const(place, "int8") for place in places], list(range(len(places))))
+
+    def chained(self, total: Any, pairs: Sequence[tuple[Any, Any, int]]) -> Any:
+        """A total plus the products of halves, 0 or 1, of spread data and weights."""
+        products: Any = None
+        for data, weights, half in pairs:
+            taken = [tirx.call_intrin("int8x8", f"tirx.vector{('low', 'high')[half]}", one) for one in (data, weights)]
+            x, w = (builder.cast(one, "int16x8") for one in taken)
+            products = x * w if products is None else products + x * w
+        return total + tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
 
     def taps(self, weights: npt.NDArray[np.int8]) -> int:
         """As far as int16 holds the products."""
         return longest_run(weights)
 
-    def dot(self, data: Sequence[Any], weights: Sequence[Any], size: int, total: Any) -> Any:
-        """With the instructions above."""
-        halves = [(builder.cast(x, "int16x8"), builder.cast(w, "int16x8")) for x, w in _halves(data, weights, size)]
-        products = halves[0][0] * halves[0][1]
-        for x, w in halves[1:]:
-            products = products + x * w
-        return total + tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
-
-    def finish(self, totals: Sequence[Any]) -> list[tuple[Any, int]]:
-        """By pairwise additions, or one by one."""
-        if len(totals) == self.lanes:
-            pair = "llvm.aarch64.neon.addp.v4i32"
-            low, high = (tirx.call_llvm_pure_intrin("int32x4", pair, *totals[at : at + 2]) for at in (0, 2))
-            return [(tirx.call_llvm_pure_intrin("int32x4", pair, low, high), self.lanes)]
-        return [(reduced(total, self.lanes), 1) for total in totals]
-
     def high_multiply(self, x: Any, mantissa: Any, lanes: int, *, rounding: bool) -> Any:
         """With SQDMULH or SQRDMULH."""
-        if lanes < self.lanes:
+        if lanes < QUAD:
             return super().high_multiply(x, mantissa, lanes, rounding=rounding)
-        return _by_fours(f"llvm.aarch64.neon.{'sqrdmulh' if rounding else 'sqdmulh'}.v4i32", x, mantissa, lanes)
+        return _by_fours(f"llvm.aarch64.neon.{'sqrdmulh' if rounding else 'sqdmulh'}.v4i32", lanes, x, mantissa)
 
     def rounding_shift(self, x: Any, right: Any, lanes: int, offset: int = 0) -> Any:
         """With SRSHL."""
-        if lanes < self.lanes:
+        if lanes < QUAD or offset:
             return super().rounding_shift(x, right, lanes, offset)
-        shifted = _by_fours("llvm.aarch64.neon.srshl.v4i32", x, zeros("int32", lanes) - right, lanes)
-        return shifted + tirx.const(offset, f"int32x{lanes}") if offset else shifted
+        return _by_fours("llvm.aarch64.neon.srshl.v4i32", lanes, x, zeros("int32", lanes) - right)
+
+    def narrow(self, value: Any, zero_point: int, low: int, high: int, lanes: int) -> Any:
+        """With SQXTN to int16, SQADD of the zero point, SQXTN to int8, which clamp most of what there is to clamp."""
+        if lanes < 2 * QUAD:
+            return super().narrow(value, zero_point, low, high, lanes)
+
+        def sixteen(part: Any) -> Any:
+            return tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", part)
+
+        def eight(part: Any) -> Any:
+            moved = tirx.call_llvm_pure_intrin("int16x8", "llvm.sadd.sat.v8i16", part, tirx.const(zero_point, "int16x8"))
+            return tirx.call_llvm_pure_intrin("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", moved)
+
+        words = _in_parts(QUAD, ("int32", "int16"), lanes, sixteen, value)
+        codes = _in_parts(2 * QUAD, ("int16", "int8"), lanes, eight, words)
+        dtype = typed("int8", lanes)
+        if high < np.iinfo(np.int8).max:
+            codes = tirx.call_llvm_pure_intrin(dtype, f"llvm.smin.v{lanes}i8", codes, tirx.const(high, dtype))
+        if low > np.iinfo(np.int8).min:
+            codes = tirx.call_llvm_pure_intrin(dtype, f"llvm.smax.v{lanes}i8", codes, tirx.const(low, dtype))
+        return codes
 
 
-def _halves(data: Sequence[Any], weights: Sequence[Any], size: int) -> list[tuple[Any, Any]]:
-    """Chunks of 16 bytes as two of 8."""
-    if size == 8:
-        return list(zip(data, weights, strict=True))
-    return [
-        (tirx.call_intrin("int8x8", f"tirx.{part}", x), tirx.call_intrin("int8x8", f"tirx.{part}", w))
-        for x, w in zip(data, weights, strict=True)
-        for part in ("vectorlow", "vectorhigh")
-    ]
+def _by_fours(intrinsic: str, lanes: int, a: Any, b: Any) -> Any:
+    """An intrinsic over vectors of 4 int32."""
+    return _in_parts(QUAD, ("int32", "int32"), lanes, partial(tirx.call_llvm_pure_intrin, "int32x4", intrinsic), a, b)
 
 
-def _by_fours(intrinsic: str, a: Any, b: Any, lanes: int) -> Any:
-    """An intrinsic over vectors of 4, on vectors of 4 or 8."""
-    if lanes == 4:
-        return tirx.call_llvm_pure_intrin("int32x4", intrinsic, a, b)
-    a, b = builder.bind(a), builder.bind(b)
+def _in_parts(width: int, dtypes: tuple[str, str], lanes: int, function: Callable[..., Any], *values: Any) -> Any:
+    """A function of vectors of `width`, on longer ones; given are the types of values and result."""
+    if lanes == width:
+        return function(*values)
+    given, result = dtypes
+    bound, half = [builder.bind(value) for value in values], lanes // 2
     low, high = (
-        tirx.call_llvm_pure_intrin("int32x4", intrinsic, *(tirx.call_intrin("int32x4", f"tirx.{part}", one) for one in (a, b)))
+        _in_parts(
+            width,
+            dtypes,
+            half,
+            function,
+            *(tirx.call_intrin(typed(given, half), f"tirx.{part}", one) for one in bound),
+        )
         for part in ("vectorlow", "vectorhigh")
     )
-    return tirx.call_intrin("int32x8", "tirx.vectorcombine", low, high)
+    return tirx.call_intrin(typed(result, lanes), "tirx.vectorcombine", low, high)

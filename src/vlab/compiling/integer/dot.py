@@ -6,7 +6,6 @@ each to its own padded run. Padding of the image is with the zero point, so that
 for all pixels alike.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,43 +28,26 @@ class DotKernel:
         """`weights` are [outputs, kernel height, kernel width, channels]; the zero point is that of the data."""
         self.window, self.zero_point, self.rescaling, self.dialect = window.flattened(), zero_point, rescaling, dialect
         run = window.runs[2]
-        smallest = dialect.chunks[-1]
-        self.copies = run % smallest != 0
+        self.copies = run % dialect.chunk != 0
         """Whether windows are copied to runs of their own."""
         if self.copies:
             length = weights[0].size
-            rows = np.pad(weights.reshape(window.outputs, 1, length), ((0, 0), (0, 0), (0, -length % smallest)))
+            rows = np.pad(weights.reshape(window.outputs, 1, length), ((0, 0), (0, 0), (0, -length % dialect.chunk)))
         else:
             rows = weights.reshape(window.outputs, -1, run)
         self.rows = rows
         """Weights as [outputs, runs, bytes]."""
-        self.steps = _steps(rows, dialect)
         self.packed = self._pack()
-
-    def _tiles(self) -> list[tuple[int, int, int]]:
-        """First channel, channels in a tile, and how many such tiles follow each other."""
-        size, outputs = self.dialect.channels, self.window.outputs
-        whole, rest = divmod(outputs, size)
-        return [tile for tile in ((0, size, whole), (whole * size, rest, 1 if rest else 0)) if tile[2]]
 
     def _pack(self) -> npt.NDArray[np.int8]:
         """The weights in the order in which they are read."""
+        chunk, length = self.dialect.chunk, self.rows.shape[2]
         pieces = [
-            self.rows[first + index * size : first + (index + 1) * size, run, start : start + length]
-            for first, size, count in self._tiles()
+            self.rows[first + index * size : first + (index + 1) * size].reshape(size, -1, length // chunk, chunk)
+            for first, size, count in split(self.window.outputs, self.dialect.channels)
             for index in range(count)
-            for run in range(self.rows.shape[1])
-            for start, length in self._spans()
         ]
-        return np.concatenate([piece.ravel() for piece in pieces])
-
-    def _spans(self) -> list[tuple[int, int]]:
-        """Start and length of what one step takes of a run."""
-        return [
-            (step.start + index * step.size * step.chain, step.size * step.chain)
-            for step in self.steps
-            for index in range(step.count)
-        ]
+        return np.concatenate([piece.transpose(1, 2, 0, 3).ravel() for piece in pieces])
 
     def build(self) -> Any:
         """The kernel as a PrimFunc of data, packed weights, the arrays of the rescaling, and output."""
@@ -81,7 +63,7 @@ class DotKernel:
             with loop(window.batch) as batch, loop(high) as row:
                 if copied is not None:
                     copy_windows(image, copied, self.window, self.rows.shape[2], batch, row)
-                for first, size, count in self._tiles():
+                for first, size, count in split(self.window.outputs, self.dialect.channels):
                     with loop(count) as tile:
                         for start, pixels, times in split(wide, self.dialect.pixels):
                             with loop(times) as index:
@@ -125,59 +107,19 @@ class DotKernel:
             ]
             run = inner_row * columns + inner_column
             base = first * self.rows[0].size + run * (channels * length)
-            for step in self.steps:
-                with loop(step.count) as index:
-                    start = step.start + index * (step.size * step.chain)
-                    taken = [
-                        [dialect.load(data, source + start + link * step.size, step.size) for link in range(step.chain)]
-                        for source in sources
-                    ]
-                    taken = [[_bound(one) for one in chain] for chain in taken]
-                    for channel in range(channels):
-                        read = base + start * channels + channel * (step.size * step.chain)
-                        row_of_weights = [
-                            _bound(dialect.load(weights, read + link * step.size, step.size)) for link in range(step.chain)
-                        ]
-                        for pixel in range(pixels):
-                            total = totals[pixel][channel]
-                            dot = dialect.dot(taken[pixel], row_of_weights, step.size, vector(total, 0, lanes))
-                            builder.buffer_store(total, dot, [span(0, lanes)])
+            with loop(length // dialect.chunk) as index:
+                start = index * dialect.chunk
+                taken = [builder.bind(vector(data, source + start, dialect.chunk)) for source in sources]
+                for channel in range(channels):
+                    read = base + start * channels + channel * dialect.chunk
+                    factor = builder.bind(vector(weights, read, dialect.chunk))
+                    for pixel in range(pixels):
+                        total = totals[pixel][channel]
+                        dot = dialect.dot(taken[pixel], factor, vector(total, 0, lanes))
+                        builder.buffer_store(total, dot, [span(0, lanes)])
         for pixel in range(pixels):
             at = ((batch * high + row) * wide + column + pixel) * self.window.outputs
-            channel = first
-            for total, width in dialect.finish([vector(one, 0, lanes) for one in totals[pixel]]):
-                codes = self.rescaling.apply(total, channel, width, arrays, dialect)
-                builder.buffer_store(output, codes, [span(at + channel, width)])
-                channel = channel + width
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Chunks of a run that are taken in the same way."""
-
-    start: int
-    size: int
-    """Bytes of a chunk."""
-    chain: int
-    """Chunks in one partial sum."""
-    count: int
-    """How often."""
-
-
-def _steps(rows: npt.NDArray[np.int8], dialect: Dialect) -> list[_Step]:
-    """How a run is taken: long chains, the rest of them, then smaller chunks."""
-    length = rows.shape[2]
-    longest = dialect.chain(rows.reshape(-1, length)) if length >= dialect.chunks[0] else 1
-    steps, at = [], 0
-    for place, size in enumerate(dialect.chunks):
-        chain = longest if place == 0 else 1
-        while chain and length - at >= size:
-            chain = min(chain, (length - at) // size)
-            count = (length - at) // (size * chain)
-            steps.append(_Step(at, size, chain, count))
-            at += size * chain * count
-    return steps
-
-
-def _bound(value: Any) -> Any:
-    return value if isinstance(value, tuple) else builder.bind(value)
+            for channel, total in enumerate(totals[pixel]):
+                full = dialect.finish(vector(total, 0, lanes))
+                code = self.rescaling.apply(full, first + channel, 1, arrays, dialect)
+                builder.buffer_store(output, code, [at + first + channel])

@@ -1,6 +1,5 @@
 """Plain integer arithmetic: what every CPU can do, and what the others do better."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +8,15 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.writing import clamp, typed, vector
+from vlab.compiling.integer.writing import clamp, typed
 
 
 @dataclass(frozen=True)
 class Dialect:
     """Plain integer arithmetic, one product at a time: right for every CPU."""
 
-    chunks: tuple[int, ...] = (1,)
-    """Bytes that one step can take, the largest first; rows are padded to a multiple of the smallest."""
+    chunk: int = 1
+    """Bytes that one step takes."""
     pixels: int = 2
     channels: int = 4
     lanes: int = 1
@@ -29,30 +28,18 @@ class Dialect:
     shifts_offset: bool = True
     """Whether an offset is best added by the addition that a rounding shift has anyway."""
 
-    def chain(self, weights: npt.NDArray[np.int8]) -> int:
-        """How many of the largest chunks one step may take for these weights [row, byte] without an overflow; 0: none."""
-        del weights
-        return 1
-
-    def load(self, buffer: Any, offset: Any, size: int) -> Any:
-        """`size` bytes of a buffer, in whatever form `dot` takes them."""
-        return vector(buffer, offset, size)
-
-    def dot(self, data: Sequence[Any], weights: Sequence[Any], size: int, total: Any) -> Any:
-        """A partial sum plus the products of a chain of chunks, each of `size` bytes."""
-        del size
-        for x, w in zip(data, weights, strict=True):
-            total = total + builder.cast(x, "int32") * builder.cast(w, "int32")
-        return total
+    def dot(self, data: Any, weights: Any, total: Any) -> Any:
+        """A partial sum plus the products of a chunk."""
+        return total + builder.cast(data, "int32") * builder.cast(weights, "int32")
 
     def taps(self, weights: npt.NDArray[np.int8]) -> int:
         """How many products of one channel, of these weights [channel, tap], are summed up as int16; 1 if none are."""
         del weights
         return 1
 
-    def finish(self, totals: Sequence[Any]) -> list[tuple[Any, int]]:
-        """The full sums of neighbouring channels: vectors or scalars, and how many channels each holds."""
-        return [(total, 1) for total in totals]
+    def finish(self, total: Any) -> Any:
+        """The full sum that partial sums make."""
+        return total
 
     def high_multiply(self, x: Any, mantissa: Any, lanes: int, *, rounding: bool) -> Any:
         """`x * mantissa / 2**31`, for |x| < 2**30; halves are rounded up, or all is rounded down."""
@@ -79,8 +66,3 @@ class Dialect:
         if zero_point:
             value = builder.bind(value + tirx.const(zero_point, typed("int32", lanes)))
         return builder.cast(self.clamp(value, low, high, lanes), typed("int8", lanes))
-
-
-def reduced(total: Any, lanes: int) -> Any:
-    """The sum of a vector of int32."""
-    return tirx.call_llvm_pure_intrin("int32", f"llvm.vector.reduce.add.v{lanes}i32", total)

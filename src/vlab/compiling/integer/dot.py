@@ -57,11 +57,12 @@ class DotKernel:
             data = builder.arg("data", builder.buffer((window.batch * window.height * window.width * window.channels,), "int8"))
             weights = builder.arg("weights", builder.buffer((self.packed.size,), "int8"))
             arrays = self.rescaling.arguments()
-            output = builder.arg("output", builder.buffer((window.batch * high * wide * window.outputs,), "int8"))
+            output = builder.arg("output", builder.buffer((window.batch * high * wide, window.outputs), "int8"))
             image = padded(data, window, self.zero_point)
-            copied = builder.alloc_buffer((wide * self.rows.shape[2],), "int8") if self.copies else None
             with loop(window.batch) as batch, loop(high) as row:
-                if copied is not None:
+                copied = None
+                if self.copies:  # within the loop: threads that share it have one each
+                    copied = builder.alloc_buffer((wide * self.rows.shape[2],), "int8")
                     copy_windows(image, copied, self.window, self.rows.shape[2], batch, row)
                 for first, size, count in split(self.window.outputs, self.dialect.channels):
                     with loop(count) as tile:
@@ -118,8 +119,8 @@ class DotKernel:
                         dot = dialect.dot(taken[pixel], factor, vector(total, 0, lanes))
                         builder.buffer_store(total, dot, [span(0, lanes)])
         for pixel in range(pixels):
-            at = ((batch * high + row) * wide + column + pixel) * self.window.outputs
+            at = (batch * high + row) * wide + column + pixel
             for channel, total in enumerate(totals[pixel]):
                 full = dialect.finish(vector(total, 0, lanes))
                 code = self.rescaling.apply(full, first + channel, 1, arrays, dialect)
-                builder.buffer_store(output, code, [at + first + channel])
+                builder.buffer_store(output, code, [at, first + channel])

@@ -18,6 +18,10 @@ SOFTMAX_INTEGER_BITS = 5
 """Integer bits of the argument of exp in a quantised softmax (reference/softmax.h, kScaledDiffIntegerBits)."""
 
 
+class OverflowingError(ValueError):
+    """A kernel's values could pass what its arithmetic can hold."""
+
+
 @dataclass(frozen=True)
 class Multiplier:
     """A positive real number as `mantissa * 2 ** (shift - 31)`, mantissa in [2**30, 2**31) or 0."""
@@ -31,10 +35,10 @@ def quantize_multiplier(real: float) -> Multiplier:
     """QuantizeMultiplier (quantization_util.cc): the nearest such number; below 2**-32 it is 0.
 
     Raises:
-        ValueError: it is negative, not finite, or 2**31 or more.
+        OverflowingError: it is negative, not finite, or 2**31 or more.
     """
     if not (math.isfinite(real) and 0 <= real < 2**31):
-        raise ValueError(f"a rescaling by {real} has no fixed-point form; expected 0 or more, and less than 2**31")
+        raise OverflowingError(f"a rescaling by {real} has no fixed-point form; expected 0 or more, and less than 2**31")
     if real == 0:
         return Multiplier(0, 0)
     fraction, shift = math.frexp(real)

@@ -143,20 +143,20 @@ class QuadKernel:
             data = builder.arg("data", builder.buffer((window.batch * window.height * window.width * window.channels,), "int8"))
             weights = builder.arg("weights", builder.buffer((self.packed.size,), "int8"))
             arrays = self.rescaling.arguments()
-            output = builder.arg("output", builder.buffer((window.batch * high * wide * window.outputs,), "int8"))
+            output = builder.arg("output", builder.buffer((window.batch * high * wide, window.outputs), "int8"))
             image = padded(data, window, self.zero_point)
-            if self.copies:
-                data, image = image, builder.alloc_buffer((wide * self.length,), "int8")
             spreads = self._spreads(weights) if self.orders.size else None
             with loop(window.batch) as batch, loop(high) as row:
-                if self.copies:
-                    copy_windows(data, image, window, self.length, batch, row)
+                read = image
+                if self.copies:  # within the loop: threads that share it have one each
+                    read = builder.alloc_buffer((wide * self.length,), "int8")
+                    copy_windows(image, read, window, self.length, batch, row)
                 for block in self.blocks:
                     with loop(block.tiles) as tile:
                         for start, pixels, times in split(wide, self.dialect.side_by_side(block.chains)):
                             with loop(times) as index:
                                 place = batch, row, start + index * pixels
-                                totals = self._sums((image, weights, spreads), arrays, place, pixels, block, tile)
+                                totals = self._sums((read, weights, spreads), arrays, place, pixels, block, tile)
                                 self._store(totals, arrays, output, place, block, tile)
         return kernel.get().with_attr(MACS, window.macs)
 
@@ -235,7 +235,7 @@ class QuadKernel:
         first = block.first + tile * (block.vectors * QUAD)
         spare = max(0, block.first + block.vectors * QUAD * block.tiles - self.window.outputs)
         for pixel, sums in enumerate(totals):
-            at = ((batch * high + row) * wide + column + pixel) * self.window.outputs + first
+            at = (batch * high + row) * wide + column + pixel
             start = 0
             while start < len(sums):
                 taken = 1 << min(2, (len(sums) - start).bit_length() - 1)
@@ -245,12 +245,12 @@ class QuadKernel:
                 codes = self.rescaling.apply_biased(total, first + start * QUAD, lanes, arrays, self.dialect)
                 start += taken
                 if start < len(sums) or not spare:
-                    builder.buffer_store(output, codes, [span(at + (start - taken) * QUAD, lanes)])
+                    builder.buffer_store(output, codes, [at, span(first + (start - taken) * QUAD, lanes)])
                     continue
                 last = builder.alloc_buffer((lanes,), "int8", scope="local")
                 builder.buffer_store(last, codes, [span(0, lanes)])
                 for lane in range(lanes - spare):
-                    builder.buffer_store(output, last[lane], [at + (start - taken) * QUAD + lane])
+                    builder.buffer_store(output, last[lane], [at, first + (start - taken) * QUAD + lane])
 
 
 def _loaded(buffer: Any, offset: Any, size: int) -> Any:

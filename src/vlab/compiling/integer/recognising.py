@@ -15,7 +15,8 @@ from vlab.compiling.integer.fixed_point import activation_range
 from vlab.compiling.integer.functions import function_of_one
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, numbers, operator, shape_of
 from vlab.compiling.integer.operators import HANDLERS, WITH_BIAS, looked_up, rescaled
-from vlab.compiling.integer.rescaling import Codes, OverflowingError
+from vlab.compiling.integer.fixed_point import OverflowingError
+from vlab.compiling.integer.rescaling import Codes
 from vlab.records import Kernel
 from vlab.targets import Target
 

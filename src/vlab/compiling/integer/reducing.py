@@ -10,11 +10,12 @@ from tvm import te, tirx, topi
 from vlab.compiling.integer.fixed_point import (
     SOFTMAX_INTEGER_BITS,
     Multiplier,
+    OverflowingError,
     exp_on_negative_values,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
-from vlab.compiling.integer.rescaling import Codes, OverflowingError, check_sum
+from vlab.compiling.integer.rescaling import Codes, check_sum
 from vlab.compiling.integer.writing import clamp
 from vlab.compiling.schedule import ANNOTATION, WRITTEN
 

@@ -10,17 +10,13 @@ from tvm import tirx
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects import Dialect
-from vlab.compiling.integer.fixed_point import quantize_multiplier
+from vlab.compiling.integer.fixed_point import OverflowingError, quantize_multiplier
 from vlab.compiling.integer.writing import typed, vector
 
 LARGEST_SUM = 2**30 - 1
 """Sums must stay below 2**30: then no step of the rescaling overflows an int32."""
 LARGEST_SHIFT = 22
 """Largest shift of a product that leaves room for a zero point in it: 2**30, which no sum reaches, plus 128 << 22."""
-
-
-class OverflowingError(ValueError):
-    """Sums of a kernel could pass what its arithmetic can hold."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,12 @@ from tvm.ir import Call
 from tvm.ir.expr import TensorLoad, Var
 from tvm_ffi import structural_map, structural_walk
 
+from vlab.compiling.workload import MACS
+
 LEAST_WORK = 1 << 20
 """Values stored, of which a multiply-accumulate is one: below some 20 µs on a fast core waking others does not pay."""
+_OF_CODES = 2
+"""Multiply-accumulates of int8 that take the time of one of float32, where vectors have no dot products of them."""
 _CHUNKS = 16
 """Iterations for each thread, so that one more or less is no imbalance worth mentioning."""
 _LARGEST_EXTENT = 1 << 31
@@ -33,7 +37,7 @@ def share_out(kernel: Any, threads: int) -> Any:
     memories = _memories(body)
     if threads == 1 or memories is None:
         return kernel.with_body(body)
-    return kernel.with_body(_Sharing(memories, threads).share(body, ()))
+    return kernel.with_body(_Sharing(memories, threads, _weight(kernel)).share(body, ()))
 
 
 def shared_out(body: Any) -> list[Any]:
@@ -46,9 +50,10 @@ def shared_out(body: Any) -> list[Any]:
 class _Sharing:
     """At work on one kernel."""
 
-    def __init__(self, memories: Mapping[Any, Any], threads: int) -> None:
+    def __init__(self, memories: Mapping[Any, Any], threads: int, weight: float) -> None:
         self.memories = memories
         self.threads = threads
+        self.weight = weight
 
     def share(self, statement: Any, outer: tuple[Any, ...]) -> Any:
         """The statement with the outermost loops in it marked; `outer` are the variables of the loops around it."""
@@ -56,7 +61,7 @@ class _Sharing:
             return tirx.SeqStmt([self.share(child, outer) for child in statement.seq])
         if isinstance(statement, tirx.AttrStmt):
             return tirx.AttrStmt(statement.node, statement.attr_key, statement.value, self.share(statement.body, outer))
-        if not isinstance(statement, tirx.For) or _work(statement) < LEAST_WORK:
+        if not isinstance(statement, tirx.For) or self.weight * _work(statement) < LEAST_WORK:
             return statement
         nest = self._nest(statement, outer)
         if nest:
@@ -102,6 +107,12 @@ def _fused(nest: Sequence[Any]) -> Any:
     body = structural_map(nest[-1].body, (Var, lambda variable: places.get(variable, variable)))
     extents = prod(int(loop.extent) for loop in nest)
     return tirx.For(fused, tirx.IntImm(dtype, 0), tirx.IntImm(dtype, extents), tirx.ForKind.PARALLEL, body)
+
+
+def _weight(kernel: Any) -> float:
+    """How much more a kernel does for each value it stores than one multiply-accumulate, where it says how many those are."""
+    macs = int(kernel.attrs[MACS]) if kernel.attrs and MACS in kernel.attrs else 0
+    return max(1.0, macs / _OF_CODES / max(1, _work(kernel.body)))
 
 
 def _work(statement: Any) -> int:

@@ -11,11 +11,10 @@ from tvm import relax
 
 from vlab.compiling.integer.constants import QuantisedConstant, is_constant, value
 from vlab.compiling.integer.dialects import dialect_of
-from vlab.compiling.integer.fixed_point import activation_range
+from vlab.compiling.integer.fixed_point import OverflowingError, activation_range
 from vlab.compiling.integer.functions import function_of_one
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, numbers, operator, shape_of
 from vlab.compiling.integer.operators import HANDLERS, WITH_BIAS, looked_up, rescaled
-from vlab.compiling.integer.fixed_point import OverflowingError
 from vlab.compiling.integer.rescaling import Codes
 from vlab.records import Kernel
 from vlab.targets import Target

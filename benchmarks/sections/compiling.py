@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +14,8 @@ from benchmarks.bars import Bar, Row
 from benchmarks.sections.bench import Bench, load
 from benchmarks.tasks import Figure, Task
 from benchmarks.versus.interleaving import undisturbed
-from vlab import processes, settings
+from vlab import compiling, processes, settings
 from vlab.errors import CompileError
-from vlab.targets import Target
 
 SECTION = "compiling"
 _TIME = Bar(limit=15.0)
@@ -80,27 +79,16 @@ def _cost(bench: Bench, name: str) -> list[Figure]:
 
 
 def _sameness(bench: Bench) -> list[Figure]:
-    """Compile twice, with another directory, time zone, locale and hash seed."""
-    model = bench.model("ds-cnn")
-    different = [name for name in _REPRODUCED if len(set(_digests(bench, model, load(name)))) > 1]
+    """As `vlab compile --check`: from nothing, in another directory and environment."""
+    with TemporaryDirectory(dir=bench.scratch) as cache:
+        wanted = [load(name) for name in _REPRODUCED]
+        outcomes = compiling.compile_all(bench.model("ds-cnn"), wanted, cache=Path(cache), check=True)
+    for outcome in outcomes:
+        if outcome.error:
+            raise outcome.error
+    different = [outcome.target for outcome in outcomes if outcome.differing]
     told = f"compiled for {', '.join(_REPRODUCED)}, twice each" + (f"; different: {', '.join(different)}" if different else "")
     return [Figure(float(len(different)), told)]
-
-
-def _digests(bench: Bench, model: Path, target: Target) -> Iterator[str]:
-    for place, environment in (
-        ("here", {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}),
-        (
-            "a longer place/elsewhere",
-            {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1"},
-        ),
-    ):
-        with TemporaryDirectory(dir=bench.scratch) as scratch:
-            directory = Path(scratch) / place
-            directory.mkdir(parents=True)
-            copy = directory / model.name
-            copy.write_bytes(model.read_bytes())
-            yield _run(_COMPILE, str(copy), target.name, str(directory), environment=environment).printed
 
 
 def _parallel(bench: Bench) -> list[Figure]:
@@ -114,16 +102,15 @@ def _parallel(bench: Bench) -> list[Figure]:
     return [Figure(seconds[1] / seconds[0], f"{seconds[1]:.1f} s against {seconds[0]:.1f} s, {os.cpu_count()} cores")]
 
 
-def _run(program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> _Ended:
+def _run(program: str, *arguments: str) -> _Ended:
     """Run a Python program in a process of its own.
 
     Raises:
         CompileError: it failed; with its last line.
     """
     started = time.monotonic()
-    done = processes.run_limited(
-        [sys.executable, "-c", program + _REPORT, *arguments], timeout_s=_LIMIT_S, cwd=settings.checkout(), env=environment
-    )
+    argv = [sys.executable, "-c", program + _REPORT, *arguments]
+    done = processes.run_limited(argv, timeout_s=_LIMIT_S, cwd=settings.checkout())
     if done.returncode:
         raise CompileError(f"a compile failed: {done.last_words.splitlines()[-1]}")
     seconds = time.monotonic() - started

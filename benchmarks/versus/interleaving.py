@@ -5,7 +5,7 @@ median of its blocks' medians.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -53,9 +53,7 @@ class Versus:
     upper: float
 
 
-def measure(
-    ours: Program, theirs: Program, inputs: str, pace: Pace, progress: Callable[[float], None] = lambda _: None
-) -> Versus:
+def measure(ours: Program, theirs: Program, inputs: str, pace: Pace) -> Versus:
     """Time both programs in turns; which begins a round alternates.
 
     Args:
@@ -63,7 +61,6 @@ def measure(
         theirs: the same model by another runtime, behind the same harness.
         inputs: file of samples in both programs' directory.
         pace: how long.
-        progress: called with the share that is done.
 
     Raises:
         MeasureError: a program failed.
@@ -75,7 +72,6 @@ def measure(
             program = (ours, theirs)[side]
             program.time(inputs, "samples.bin", plan)
             medians[side].append(float(np.median(np.fromfile(program.work / "samples.bin", "<u8"))))
-        progress((turn + 1) / pace.rounds)
     return compare(medians[0], medians[1])
 
 

@@ -1,20 +1,22 @@
 """The same compile once more in other surroundings: `python -m vlab.compiling.repeating DIRECTORY`.
 
-Directory, process, hash seed, time zone, locale, home and file mode mask are others than before, and nothing comes from a
-cache: what differs then in the artifact depends on something that its cache key does not know.
+The model's path, directory, process, hash seed, time zone, locale, home and file mode mask are others than before, and nothing
+comes from a cache: what differs then in the artifact depends on something that its cache key does not know.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from vlab import processes
 from vlab.compiling.building import compile_model
+from vlab.compiling.reading.gathering import gather
 from vlab.errors import CompileError, VlabError
 from vlab.records import CompileOptions, Record
 from vlab.targets import Target
 
-_ORDER, _ANSWER = "again.json", "again.txt"
+_ORDER, _ANSWER, _MODELS = "again.json", "again.txt", "models"
 _LIMIT_S = 900.0
 
 
@@ -45,14 +47,17 @@ def compile_elsewhere(
     Raises:
         CompileError: it failed this time.
     """
+    home = folder / "another home"
+    (home / _MODELS).mkdir(parents=True)
+    copy = gather(model, home / _MODELS).path
+    if copy == model:
+        copy = Path(shutil.copyfile(model, home / _MODELS / model.name))
     order = Order(
-        model=str(model.absolute()),
+        model=str(copy.absolute()),
         target=target,
         options=options or CompileOptions(),
         probe_inputs=str(probe_inputs.absolute()) if probe_inputs else None,
     )
-    home = folder / "another home"
-    home.mkdir()
     (home / _ORDER).write_bytes(order.to_json())
     surroundings = {
         "HOME": str(home),

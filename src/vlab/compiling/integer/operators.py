@@ -4,6 +4,7 @@ Each takes the graph, the operator's call, and the output's codes, and gives the
 own layout. It raises NoKernelError where there is no kernel.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,18 @@ from tvm import relax
 
 from vlab.compiling.integer import pointwise, reducing
 from vlab.compiling.integer.broadcast import BroadcastKernel
+from vlab.compiling.integer.chained import ChainedKernel
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
 from vlab.compiling.integer.depthwise import depthwise_kernel
 from vlab.compiling.integer.dialects.dsp import Dsp
 from vlab.compiling.integer.dialects.neon import Neon
+from vlab.compiling.integer.dialects.rvv import Rvv
 from vlab.compiling.integer.dot import DotKernel
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, channel_sums, numbers, operator, shape_of
 from vlab.compiling.integer.pairs import PairsKernel
 from vlab.compiling.integer.quads import QuadKernel
 from vlab.compiling.integer.rescaling import Codes, Rescaling
+from vlab.compiling.integer.sliding import SlidingKernel
 from vlab.compiling.integer.window import Window
 
 _FROM_NCHW, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -63,8 +67,14 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
         kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
         result = graph.call("conv2d", kernel.build(), [codes, kernel.packed, *kernel.rescaling.arrays], shape)
     elif groups == channels == outputs:
-        function, read = depthwise_kernel(window, packed[:, :, :, 0], data.meaning.zero_point, rescaling, graph.dialect)
-        result = graph.call("depthwise_conv2d", function, [codes, read.ravel(), *rescaling.arrays], shape)
+        kernels = packed[:, :, :, 0]
+        if isinstance(graph.dialect, Rvv):
+            sliding = SlidingKernel(window, kernels, data.meaning.zero_point, rescaling, graph.dialect)
+            operands = [codes, sliding.packed, *sliding.rescaling.arrays]
+            result = graph.call("depthwise_conv2d", sliding.build(), operands, shape)
+        else:
+            function, read = depthwise_kernel(window, kernels, data.meaning.zero_point, rescaling, graph.dialect)
+            result = graph.call("depthwise_conv2d", function, [codes, read.ravel(), *rescaling.arrays], shape)
     else:
         raise NoKernelError(
             f"the convolution has {groups} groups of channels; expected 1, or as many as input and output channels"
@@ -89,14 +99,17 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
 
 def _product(
     graph: Graph, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling
-) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel:
+) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel | ChainedKernel:
     """The form of the kernel that suits the CPU."""
     if isinstance(graph.dialect, Dsp):
         return PairsKernel(window, weights, zero_point, rescaling, graph.dialect)
     if isinstance(graph.dialect, Neon):
         return QuadKernel(window, weights, zero_point, rescaling, graph.dialect)
-    kind = BroadcastKernel if graph.dialect.widths else DotKernel
-    return kind(window, weights, zero_point, rescaling, graph.dialect)
+    if isinstance(graph.dialect, Rvv):
+        if window.kernel == (1, 1) and window.batch * math.prod(window.output) == 1:
+            return ChainedKernel(window, weights, rescaling, graph.dialect)
+        return BroadcastKernel(window, weights, zero_point, rescaling, graph.dialect)
+    return DotKernel(window, weights, zero_point, rescaling, graph.dialect)
 
 
 def _weights(rows: QuantisedConstant) -> npt.NDArray[np.int8]:

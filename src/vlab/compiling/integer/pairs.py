@@ -131,7 +131,9 @@ class PairsKernel:
         if self.pixels > 1:
             sources = [base + channel * _WORD for channel in range(channels)]
             self._split_words(weights, sources, channels * _WORD, pairs, self.factors, self.words)
-        first_sums = [builder.bind(self.rescaling.first_sum(first + channel, arrays)) for channel in range(channels)]
+        first_sums = [
+            builder.bind(self.rescaling.first_sum(first + channel, arrays, self.dialect)) for channel in range(channels)
+        ]
         for start, pixels, count in block.tiles:
             with loop(count) as index:
                 at = start + index * pixels

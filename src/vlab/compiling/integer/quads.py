@@ -179,7 +179,7 @@ class QuadKernel:
         first = block.first + tile * (block.vectors * QUAD)
         totals = [[builder.alloc_buffer((QUAD,), "int32", scope="local") for _ in range(block.vectors)] for _ in range(pixels)]
         for index in range(block.vectors):
-            bias = builder.bind(self.rescaling.first_sum(first + index * QUAD, arrays, QUAD))
+            bias = builder.bind(self.rescaling.first_sum(first + index * QUAD, arrays, self.dialect, QUAD))
             for pixel in totals:
                 builder.buffer_store(pixel[index], bias, [span(0, QUAD)])
         rows, columns = self.grid

@@ -11,12 +11,10 @@ from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects import Dialect
 from vlab.compiling.integer.fixed_point import OverflowingError, quantize_multiplier
-from vlab.compiling.integer.writing import typed, vector
+from vlab.compiling.integer.writing import typed
 
 LARGEST_SUM = 2**30 - 1
 """Sums must stay below 2**30: then no step of the rescaling overflows an int32."""
-LARGEST_SHIFT = 22
-"""Largest shift of a product that leaves room for a zero point in it: 2**30, which no sum reaches, plus 128 << 22."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,43 @@ class Rescaling:
 
     def apply(self, total: Any, channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
         """The codes, as int8, of the sums of `lanes` neighbouring channels."""
-        bias = self._read(self.bias, channel, lanes, buffers)
+        bias = self._read(self.bias, channel, lanes, buffers, dialect)
         return self.apply_biased(builder.bind(total + bias), channel, lanes, buffers, dialect)
 
     def apply_biased(self, total: Any, channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
         """The codes, as int8, of sums that began with the bias."""
-        mantissa, left, right = (self._read(one, channel, lanes, buffers) for one in (self.mantissa, self.left, self.right))
-        if self.left.any():
-            total = tirx.shift_left(total, left)
-        if self.twice:
-            exact, signed = bool((self.right == 0).any()), self.low < self.zero_point
-            high = high_product(total, mantissa, right, lanes, dialect, exact=exact, signed=signed)
-        else:
-            high = builder.bind(dialect.high_multiply(builder.bind(total), mantissa, lanes, rounding=False))
-        offset = self.zero_point if dialect.shifts_offset and int(self.right.max()) <= LARGEST_SHIFT else 0
-        shifted = builder.bind(dialect.rounding_shift(high, right, lanes, offset))
-        return dialect.narrow(shifted, self.zero_point - offset, self.low, self.high, lanes)
+        (codes,) = self.apply_to_all([total], channel, lanes, buffers, dialect)
+        return codes
 
-    def first_sum(self, channel: Any, buffers: Sequence[Any], lanes: int = 1) -> Any:
+    def apply_to_all(
+        self, totals: Sequence[Any], channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect
+    ) -> list[Any]:
+        """The codes of several sums of the same channels that began with the bias."""
+        mantissa, left, right = (
+            self._read(one, channel, lanes, buffers, dialect) for one in (self.mantissa, self.left, self.right)
+        )
+        highs = []
+        for total in totals:
+            shifted = tirx.shift_left(total, left) if self.left.any() else total
+            if self.twice:
+                exact, signed = bool((self.right == 0).any()), self.low < self.zero_point
+                highs.append(high_product(shifted, mantissa, right, lanes, dialect, exact=exact, signed=signed))
+            else:
+                highs.append(builder.bind(dialect.high_multiply(builder.bind(shifted), mantissa, lanes, rounding=False)))
+        most, bounds = int(self.right.max()), (self.low, self.high)
+        return [dialect.shift_and_narrow(high, right, most, self.zero_point, bounds, lanes) for high in highs]
+
+    def first_sum(self, channel: Any, buffers: Sequence[Any], dialect: Dialect, lanes: int = 1) -> Any:
         """The bias of neighbouring channels, for sums to begin with."""
-        return self._read(self.bias, channel, lanes, buffers)
+        return self._read(self.bias, channel, lanes, buffers, dialect)
+
+    def repeated(self, times: int) -> "Rescaling":
+        """The same for all channels several times over."""
+
+        def more(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.tile(array, times)
+
+        return replace(self, bias=more(self.bias), mantissa=more(self.mantissa), left=more(self.left), right=more(self.right))
 
     def padded(self, multiple: int) -> "Rescaling":
         """The same for a multiple of channels, of which the last repeats."""
@@ -108,13 +123,13 @@ class Rescaling:
 
         return replace(self, bias=more(self.bias), mantissa=more(self.mantissa), left=more(self.left), right=more(self.right))
 
-    def _read(self, array: npt.NDArray[np.generic], channel: Any, lanes: int, buffers: Sequence[Any]) -> Any:
+    def _read(self, array: npt.NDArray[np.generic], channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
         """Values of one of the arrays for `lanes` neighbouring channels, as int32."""
         dtype = typed("int32", lanes)
         if _uniform(array):
             return tirx.const(int(array[0]), dtype)
         place = next(place for place, one in enumerate(self.arrays) if one is array)
-        return builder.cast(vector(buffers[place], channel, lanes), dtype)
+        return builder.cast(dialect.parameter(buffers[place], channel, lanes), dtype)
 
 
 @dataclass(frozen=True)

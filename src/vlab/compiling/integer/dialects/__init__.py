@@ -22,7 +22,7 @@ def dialect_of(target: Target) -> Dialect:
     if emit.mtriple.startswith("thumbv7em"):
         return Dsp()
     if emit.mtriple.startswith("riscv64") and "+v" in emit.mattr:
-        return Rvv()
+        return Rvv.of(emit.mattr)
     if emit.mtriple.startswith("x86_64"):
         return Avx2() if target.lanes >= 8 else Dialect()
     return Dialect()

@@ -8,7 +8,10 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.writing import clamp, typed
+from vlab.compiling.integer.writing import clamp, typed, vector
+
+LARGEST_SHIFT = 22
+"""Largest shift of a product that leaves room for a zero point in it: 2**30, which no sum reaches, plus 128 << 22."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,6 @@ class Dialect:
     """int32 values of a partial sum."""
     vector: int = 1
     """int8 values that elementwise and depthwise kernels take at a time."""
-    widths: tuple[int, ...] = ()
-    """Channels side by side, the most first, where convolutions multiply vectors of weights by single bytes of data."""
     shifts_offset: bool = True
     """Whether an offset is best added by the addition that a rounding shift has anyway."""
 
@@ -40,6 +41,10 @@ class Dialect:
     def finish(self, total: Any) -> Any:
         """The full sum that partial sums make."""
         return total
+
+    def parameter(self, buffer: Any, channel: Any, lanes: int) -> Any:
+        """Bias, multiplier or shift of neighbouring channels."""
+        return vector(buffer, channel, lanes)
 
     def high_multiply(self, x: Any, mantissa: Any, lanes: int, *, rounding: bool) -> Any:
         """`x * mantissa / 2**31`, for |x| < 2**30; halves are rounded up, or all is rounded down."""
@@ -66,3 +71,9 @@ class Dialect:
         if zero_point:
             value = builder.bind(value + tirx.const(zero_point, typed("int32", lanes)))
         return builder.cast(self.clamp(value, low, high, lanes), typed("int8", lanes))
+
+    def shift_and_narrow(self, value: Any, right: Any, most: int, zero_point: int, bounds: tuple[int, int], lanes: int) -> Any:
+        """Codes within bounds of int32 values that are first divided by 2**right, at most 2**most, halves rounded up."""
+        offset = zero_point if self.shifts_offset and most <= LARGEST_SHIFT else 0
+        shifted = builder.bind(self.rounding_shift(value, right, lanes, offset))
+        return self.narrow(shifted, zero_point - offset, *bounds, lanes)

@@ -7,7 +7,7 @@ A process of its own keeps crashes and memory of the compiler away from the call
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,9 +40,15 @@ def main() -> None:
 
 def carry_out(directory: Path) -> Response:
     """Do what the order in a directory says."""
+    reached = ["reading the order"]
+
+    def stage(what: str) -> None:
+        reached.append(what)
+        print(f"{exchange.STAGE}{what}", file=sys.stderr, flush=True)
+
     try:
         order = Order.from_json((directory / exchange.REQUEST).read_bytes())
-        return Response(product=_compile(order, directory))
+        return Response(product=_compile(order, directory, stage))
     except VlabError as error:
         traceback.print_exc()
         return Response(failure=Failure.of(error))
@@ -53,27 +59,27 @@ def carry_out(directory: Path) -> Response:
         return Response(failure=Failure.of(CompileError(f"the compiler failed: {said(error)}")))
 
 
-def _compile(order: Order, directory: Path) -> Product:
+def _compile(order: Order, directory: Path, stage: Callable[[str], None]) -> Product:
     format_ = order.model.format
     runtime = reference.runtime_name(format_)  # before the long way to where it is needed
     content = Path(order.path).read_bytes()
     if sha256(content).hexdigest() != order.model.sha256:
         raise ModelError(f"{order.path} changed while it was compiled; compile it again")
 
-    _stage("reading the model")
+    stage("reading the model")
     outline = outline_model(content, format_, order.options.shapes)
     limits.refuse_excess(outline)
 
-    _stage("importing the model")
+    stage("importing the model")
     from vlab.compiling import generating, importing, lowering
 
     import_model = importing.import_onnx if format_ is ModelFormat.onnx else importing.import_tflite
     imported = import_model(content, order.options.shapes)
 
-    _stage("lowering the model")
+    stage("lowering the model")
     lowered = lowering.lower(imported.module, imported.nodes, order.target, order.options.threads)
     generated = generating.generate(lowered, order.options.threads)
-    _stage("generating machine code")
+    stage("generating machine code")
     lowering.emit_object(lowered, order.target).write_to_file(str(directory / exchange.KERNELS), "o")
     (directory / exchange.SOURCE).write_text(generated.source, encoding="utf-8")
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
@@ -82,7 +88,7 @@ def _compile(order: Order, directory: Path) -> Product:
     inputs = _named(imported.inputs, generated.inputs)
     outputs = tuple(_told(spec, outline) for spec in _named(imported.outputs, generated.outputs))
 
-    _stage("running the reference")
+    stage("running the reference")
     loaded = reference.load(content, format_, order.model.name)
     path = Path(order.probe_inputs) if order.probe_inputs else None
     cases = _answerable(loaded, inputs, outline, path, probing.cost(lowered.operations, order.target))
@@ -161,10 +167,6 @@ def _named(names: tuple[str, ...], tensors: "tuple[Tensor, ...]") -> tuple[Tenso
     return tuple(
         TensorSpec(name=name, shape=tensor.shape, dtype=tensor.dtype) for name, tensor in zip(names, tensors, strict=True)
     )
-
-
-def _stage(what: str) -> None:
-    print(f"{exchange.STAGE}{what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

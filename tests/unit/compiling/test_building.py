@@ -99,6 +99,24 @@ def test_several_inputs_and_outputs_of_several_types(save: Save, compile_for: Co
     ]
 
 
+def test_operators_that_the_importer_takes_wrongly_agree(save: Save, compile_for: Compile):
+    """Padding at the lower side, axes from the end without being kept, a mean of int32."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["pooled"], kernel_shape=[2, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+        helper.make_node("ReduceLogSumExp", ["x", "axes"], ["summed"], keepdims=0),
+        helper.make_node("ReduceMean", ["w", "axes"], ["mean"]),
+    ]
+    outputs = [
+        tensor("pooled", ["n", "c", "h", "w"]),
+        tensor("summed", ["n", "h"]),
+        tensor("mean", ["n"] * 4, TensorProto.INT32),
+    ]
+    inputs = [tensor("x", [1, 2, 5, 6]), tensor("w", [1, 2, 5, 6], TensorProto.INT32)]
+    numerics = compile_for(save(onnx_model(nodes, inputs, outputs, {"axes": np.array([-1, -3])}))).manifest.numerics
+
+    assert [0, 0] == [output.max_abs_err for output in numerics.outputs if output.name != "summed"]
+
+
 def test_a_model_that_computes_in_half_precision_is_checked_as_one(save: Save, compile_for: Compile):
     """Casts to float32 at its ends do not make it more exact, and an output beside it that is float32 throughout stays so."""
     model = small_cnn()

@@ -66,7 +66,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             else:
                 result = super()._convert_operator(op_name, inputs, attrs, self._rewritten.versions[name])
         except Exception as error:
-            self.refused.append(Refused(op_name, name, said(error)))
+            self.refused.append(Refused(op_name, self._rewritten.origins[name], said(error)))
             stand_in = self._stand_in(node)
             if stand_in is None:
                 raise

@@ -6,6 +6,16 @@ import onnx
 
 from vlab.compiling.importing.rewriting.node import Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
+from vlab.compiling.importing.rewriting.windows import padded
+
+
+@rewrites("Conv")
+def _conv(node: Node, emit: Emitter) -> str | None:
+    """Automatic padding as numbers, so that the convolution pads by itself."""
+    if node.get("auto_pad", "NOTSET") not in ("SAME_UPPER", "SAME_LOWER"):
+        return None
+    explicit = padded(node, emit.graph.shape(node.input(0))[2:], emit.graph.shape(node.input(1))[2:])
+    return emit.as_is(explicit, *node.inputs)
 
 
 @rewrites("ConvTranspose")

@@ -177,7 +177,7 @@ class Graph:
             return dict(
                 onnx.shape_inference.infer_node_outputs(schema, node.proto(), types, hints, None, opsets, onnx.IR_VERSION)
             )
-        except onnx.shape_inference.InferenceError as error:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
             raise FormError(f"its inputs do not fit it: {' '.join(str(error).split())[:200]}") from error
 
 

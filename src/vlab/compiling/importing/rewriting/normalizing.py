@@ -64,19 +64,31 @@ def _lp_normalization(node: Node, emit: Emitter) -> str:
           "ReduceSum", "ReduceSumSquare")  # fmt: skip
 def _reduction(node: Node, emit: Emitter) -> str | None:
     """Axes may be left out to mean all of them or, where the model says so, none."""
-    x = node.input(0)
+    x, operator = node.input(0), node.operator
     given = emit.graph.need(node.input(1), "its axes") if node.input(1) else node.get("axes", [])
-    axes = [int(axis) for axis in given]
-    if not axes and node.get("noop_with_empty_axes", 0):
-        return _without_axes(node.operator, x, emit)
+    rank = len(emit.graph.shape(x))
+    axes = sorted(int(axis) % rank for axis in given) if rank else []
+    if not rank or (not axes and node.get("noop_with_empty_axes", 0)):
+        return _without_axes(operator, x, emit)
+    axes = axes or list(range(rank))
+    keep = node.get("keepdims", 1)
     if emit.graph.element(x) == TensorProto.BOOL:
-        whole = emit(node.operator, emit("Cast", x, to=TensorProto.INT32), axes or [*range(len(emit.graph.shape(x)))],
-                     keepdims=node.get("keepdims", 1))  # fmt: skip
-        return emit("Cast", whole, to=TensorProto.BOOL)
-    if node.version < 18 or not axes:
-        axes = axes or list(range(len(emit.graph.shape(x))))
-        return emit(node.operator, x, axes, keepdims=node.get("keepdims", 1)) if axes else _without_axes(node.operator, x, emit)
-    return None
+        return emit.cast(emit(operator, emit.cast(x, TensorProto.INT32), axes, keepdims=keep), TensorProto.BOOL)
+    if emit.graph.dtype(x).kind in "iu" and operator in ("ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"):
+        return _whole_reduction(operator, x, axes, keep, emit)
+    if node.version >= 18 and list(given) == axes:
+        return None
+    return emit(operator, x, axes, keepdims=keep)
+
+
+def _whole_reduction(operator: str, x: str, axes: list[int], keep: int, emit: Emitter) -> str:
+    """Of whole numbers to whole numbers, rounded towards zero."""
+    if operator == "ReduceMean":
+        count = int(np.prod([emit.graph.shape(x)[axis] for axis in axes]))
+        return emit("Div", emit("ReduceSum", x, axes, keepdims=keep), emit.like(count, x))
+    if operator == "ReduceL2":
+        return emit.cast(emit(operator, emit.cast(x, TensorProto.DOUBLE), axes, keepdims=keep), emit.graph.element(x))
+    raise FormError("its input is whole numbers, of which runtimes take logarithms differently; use Cast to float32 before it")
 
 
 def _without_axes(operator: str, x: str, emit: Emitter) -> str:

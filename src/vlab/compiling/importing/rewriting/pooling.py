@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,27 @@ from onnx import TensorProto
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
+from vlab.compiling.importing.rewriting.windows import extent, padded
 from vlab.datasets import Array
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 
 @rewrites("MaxPool")
-def _max_pool(node: Node, emit: Emitter) -> list[str] | str | None:
+def _max_pool(node: Node, emit: Emitter) -> Sequence[str] | str | None:
     x = node.input(0)
     if node.wants(1):
         return _max_pool_with_places(node, emit)
     if emit.graph.element(x) not in _FLOATS:  # every 8-bit number is a float32
         wide = emit("MaxPool", emit("Cast", x, to=TensorProto.FLOAT), **_window(node))
         return emit("Cast", wide, to=emit.graph.element(x))
-    return None
+    return _explicitly_padded(node, emit)
+
+
+@rewrites("AveragePool", "LpPool")
+def _explicitly_padded(node: Node, emit: Emitter) -> str | None:
+    explicit = padded(node, emit.graph.shape(node.input(0))[2:], node.get("kernel_shape", []))
+    return None if explicit is node else emit.as_is(explicit, *node.inputs)
 
 
 def _window(node: Node) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def _places(node: Node, sizes: list[int]) -> Array:
     begins, lengths = [], []
     for axis in range(rank):
         reach = (kernel[axis] - 1) * dilations[axis] + 1
-        begin, length = _extent(node, axis, sizes[axis], reach, strides[axis], rank)
+        begin, length = extent(node, axis, sizes[axis], reach, rank)
         begins.append(begin)
         lengths.append(length)
     along = [
@@ -77,21 +85,6 @@ def _places(node: Node, sizes: list[int]) -> Array:
         clipped = [np.clip(grid, 0, size - 1) for grid, size in zip(grids, sizes, strict=True)]
         rows.append(np.where(inside, np.ravel_multi_index(clipped, sizes), -1).reshape(-1))
     return np.asarray(rows)
-
-
-def _extent(node: Node, axis: int, size: int, reach: int, stride: int, rank: int) -> tuple[int, int]:
-    """Padding before an axis, and the number of outputs along it (ONNX Operators, MaxPool, version 12)."""
-    auto = node.get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        length = -(-size // stride)
-        total = max(0, (length - 1) * stride + reach - size)
-        return (total // 2 if auto == "SAME_UPPER" else total - total // 2), length
-    pads = node.get("pads", [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
-    room = size + pads[axis] + pads[axis + rank] - reach
-    length = (-(-room // stride) if node.get("ceil_mode", 0) else room // stride) + 1
-    if node.get("ceil_mode", 0) and (length - 1) * stride >= size + pads[axis]:
-        length -= 1  # a window that would begin behind the input is none
-    return pads[axis], length
 
 
 @rewrites("Col2Im")

@@ -83,7 +83,7 @@ def _conv_integer(node: Node, emit: Emitter) -> str:
     magnitudes = np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1) + 255 * weights[0].size
     if int(magnitudes.max()) * 255 >= _EXACT:
         raise FormError("its sums may be too large to be exact in float32; use QLinearConv")
-    one = np.float32(1)
+    one = np.asarray(1, np.float32)
     operands = [_real(emit, node.input(place), one, node.input(place + 2)) for place in (0, 1)]
     return emit("Cast", emit("Conv", *operands, **_attributes(node)), to=TensorProto.INT32)
 
@@ -111,7 +111,7 @@ def _real(emit: Emitter, codes: str, scale: Any, zero: str = "", axis: int = 0) 
 
 
 def _codes(emit: Emitter, real: str, scale: str, zero: str) -> str:
-    return emit("QuantizeLinear", real, scale, zero) if zero else emit("QuantizeLinear", real, scale)
+    return emit("QuantizeLinear", *([real, scale, zero] if zero else [real, scale]))
 
 
 def _attributes(node: Node) -> dict[str, Any]:

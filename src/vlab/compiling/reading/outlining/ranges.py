@@ -9,6 +9,9 @@ from vlab.compiling.reading.outlining.outline import Operator, Outline
 _REAL = 1.0
 """Size that values have once the model has scaled them down."""
 _ADDING, _TAKING, _TIMES, _OVER = ("Add", "ADD"), ("Sub", "SUB"), ("Mul", "MUL"), ("Div", "DIV")
+_POWERS = ("Pow", "POW")
+_POWERED = 25.0
+"""What a base counts for: unscaled it is at most 4, whose powers up to the 15th are an int32."""
 _REMAINDERS = ("Mod", "FLOOR_DIV", "FLOOR_MOD")
 _COMPARING = frozenset(
     (
@@ -107,6 +110,8 @@ def _onward(outline: Outline, operator: Operator, place: int, reach: _Reach) -> 
         return None
     if operator.carries or kind in _MERGING:
         return reach
+    if kind in _POWERS:
+        return reach.factor * _POWERED
     return reach.factor if other is None else _scaled(kind, place, reach, other)
 
 

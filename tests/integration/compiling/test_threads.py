@@ -8,39 +8,56 @@ import onnx
 import pytest
 from onnx import helper
 
+from benchmarks.models import transformer
+from benchmarks.models.graph import Network
+from benchmarks.models.quantised import quantise
 from tests.boards import ready
 from tests.samples import FEW
 from tests.unit.compiling.conftest import onnx_model, tensor
-from vlab import measuring, processes, targets
+from vlab import measuring, processes, reference, targets
 from vlab.compiling import Compiled, compile_model
+from vlab.datasets import write_rows
 from vlab.errors import CompileError, MeasureError
 from vlab.records import Calls, CompileOptions, Measurement, Quality
 from vlab.targets import Target
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_model(channels: int, columns: int) -> onnx.ModelProto:
     """A convolution and a product that are worth sharing, with small kernels between and after them."""
     random = np.random.default_rng(8)
     weights = {
-        "stem": random.standard_normal((32, 8, 3, 3)) / 9,
-        "deep": random.standard_normal((32, 1, 3, 3)) / 3,
-        "left": random.standard_normal((16, 32)),
-        "right": random.standard_normal((576, 192)) / 24,
+        "stem": random.standard_normal((channels, 8, 3, 3)) / 9,
+        "deep": random.standard_normal((channels, 1, 3, 3)) / 3,
+        "left": random.standard_normal((16, channels)),
+        "right": random.standard_normal((576, columns)) / 24,
     }
     nodes = [
         helper.make_node("Conv", ["x", "stem"], ["a"], name="conv", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"], name="relu"),
-        helper.make_node("Conv", ["b", "deep"], ["c"], name="depthwise", group=32, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["b", "deep"], ["c"], name="depthwise", group=channels, pads=[1, 1, 1, 1]),
         helper.make_node("Reshape", ["c", "shape"], ["d"], name="flat"),
         helper.make_node("MatMul", ["left", "d"], ["e"], name="small"),
         helper.make_node("MatMul", ["e", "right"], ["f"], name="product"),
         helper.make_node("Softmax", ["f"], ["y"], name="softmax", axis=-1),
     ]
     floats = {name: value.astype(np.float32) for name, value in weights.items()}
-    made = onnx_model(nodes, [tensor("x", [1, 8, 24, 24])], [tensor("y", [16, 192])], floats | {"shape": np.array([32, 576])})
+    shape = {"shape": np.array([channels, 576])}
+    return onnx_model(nodes, [tensor("x", [1, 8, 24, 24])], [tensor("y", [16, columns])], floats | shape)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Just worth it in float32."""
     path = tmp_path_factory.mktemp("model") / "shared.onnx"
-    onnx.save(made, path)
+    onnx.save(shared_model(32, 192), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Worth it in int8, too."""
+    path = tmp_path_factory.mktemp("model") / "quantised.onnx"
+    onnx.save(quantise(Network(shared_model(64, 384), 0, 0)).model, path)
     return path
 
 
@@ -81,6 +98,38 @@ def test_any_number_of_threads_gives_the_same_bits(
         assert expected == infer(compiled, target, tmp_path, samples)
         assert {("conv", "relu"): count, ("product",): count} == shared
         assert count == compiled.manifest.options.threads
+
+
+@pytest.mark.parametrize(("name", "threads"), [("host/x86_64", 5), ("riscv/rv64gc-linux", 2)])
+def test_integer_kernels_are_shared_too(quantised: Path, cache: Path, tmp_path: Path, name: str, threads: int) -> None:
+    """A quantised convolution, whose windows each thread copies for itself, and a quantised product: the same bytes again."""
+    target = ready(name)
+    expected = infer(compiled_with(1, quantised, target, cache), target, tmp_path, 20)
+    compiled = compiled_with(threads, quantised, target, cache)
+    calls = Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
+    shared = {call.kernel.rstrip("0123456789"): call.threads for call in calls if call.threads > 1}
+
+    assert expected == infer(compiled, target, tmp_path, 20)
+    assert {"integer_conv2d": threads, "integer_dense": threads} == shared
+
+
+def test_an_encoder_is_the_same_with_threads(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer of BERT, where products, softmax and normalisation are shared or not as their size asks for."""
+    target = ready("host/x86_64")
+    monkeypatch.setattr(transformer, "LAYERS", 1)
+    path = tmp_path / "encoder.onnx"
+    onnx.save(transformer.bert().model, path)
+    one, three = (compiled_with(threads, path, target, cache) for threads in (1, 3))
+    outputs = []
+    for compiled in (one, three):
+        command = target.command(compiled.directory / "model", ["infer", "in.bin", "out.bin"])
+        write_rows(reference.random_rows(compiled.manifest.inputs, 5), tmp_path / "in.bin")
+        assert 0 == processes.run_limited(command, timeout_s=60, cwd=tmp_path).returncode
+        outputs.append((tmp_path / "out.bin").read_bytes())
+    calls = Calls.from_json((three.directory / "calls.json").read_bytes()).calls
+
+    assert outputs[0] == outputs[1]
+    assert sum(call.threads == 3 for call in calls) >= 6
 
 
 def test_each_thread_has_workspace_of_its_own(model: Path, cache: Path) -> None:

@@ -59,7 +59,7 @@ int aot_run(void *const *inputs, void **outputs) {
 """
 
 QUICK = Plan(
-    profile="smoke",
+    name="smoke",
     warmup_min_count=10,
     warmup_min_ns=1_000_000,
     samples_min_count=64,

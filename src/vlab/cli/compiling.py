@@ -114,6 +114,8 @@ def _show(model: Path, outcomes: list[Outcome], check: bool) -> None:
         Console(highlight=False).print(table(model.name, outcomes))
     for notice in dict.fromkeys(notice for outcome in outcomes for notice in outcome.notices):
         click.echo(f"{model.name}: {notice}", err=True)
+    for reason, kernels in _fallbacks(outcomes).items():
+        click.echo(f"{model.name}: {', '.join(kernels)}: {reason}", err=True)
     for outcome in outcomes:
         if outcome.directory:
             click.echo(f"{outcome.target}: {outcome.directory}")
@@ -128,6 +130,15 @@ def _show(model: Path, outcomes: list[Outcome], check: bool) -> None:
             click.echo(f"{outcome.target}: stack traces and intermediate files: {outcome.debug}", err=True)
     if any(outcome.error and not outcome.debug for outcome in outcomes):
         click.echo("what compiler and linker said in full is kept with --debug", err=True)
+
+
+def _fallbacks(outcomes: list[Outcome]) -> dict[str, list[str]]:
+    """Names of kernels by the reason for which they have not the schedule of their kind, or not the type."""
+    found: dict[str, list[str]] = {}
+    for kernel in dict.fromkeys(kernel for outcome in outcomes if outcome.manifest for kernel in outcome.manifest.kernels):
+        if kernel.reason and kernel.name not in found.setdefault(kernel.reason, []):
+            found[kernel.reason].append(kernel.name)
+    return found
 
 
 def table(title: str, outcomes: list[Outcome]) -> Table:

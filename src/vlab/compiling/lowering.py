@@ -18,7 +18,7 @@ from vlab.compiling.integer import ToIntegers
 from vlab.compiling.kernels import approximating
 from vlab.compiling.kernels.convolution import conv2d
 from vlab.compiling.kernels.opaque import plain_kernels
-from vlab.compiling.kernels.pooling import pool2d
+from vlab.compiling.kernels.pooling import pool2d, reduction
 from vlab.compiling.kernels.products import legalise_products
 from vlab.compiling.kernels.quantising import quantize
 from vlab.compiling.kernels.recognising import recognise
@@ -159,6 +159,8 @@ def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]
         "relax.nn.conv2d_transpose": lambda builder, call: conv2d_transpose(builder, call, registers),
         "relax.nn.max_pool2d": pool2d,
         "relax.nn.avg_pool2d": pool2d,
+        "relax.mean": reduction,
+        "relax.sum": reduction,
         "relax.quantize": quantize,
     }
 

@@ -39,11 +39,11 @@ class TensorSpec(Record):
 
 
 class Kernel(Record):
-    """One compiled kernel and whether the schedule rule applied."""
+    """One compiled kernel and whether the schedule rule made for its kind applied."""
 
     name: str
     scheduled: bool
-    reason: str = Field(default="", description="why it was left as it was; empty when scheduled")
+    reason: str = Field(default="", description="why it fell back: to general tiles, to plain loops, or to float32")
     workspace_bytes: int = Field(default=0, ge=0, description="temporary memory, at most")
 
 

@@ -1,10 +1,12 @@
-"""Maximum and average pooling over NHWC data as computations of our own, without a padded copy."""
+"""Maximum and average pooling over NHWC data as computations of our own, without a padded copy; reductions as pooling."""
 
+from math import prod
 from typing import Any
 
-from tvm import te, tirx
+from tvm import relax, te, tirx
 
 from vlab.compiling.kernels.geometry import Geometry, of_float32
+from vlab.compiling.kernels.rewriting import shape
 from vlab.compiling.schedule.registers import ANNOTATION
 
 
@@ -21,6 +23,31 @@ def pool2d(builder: Any, call: Any) -> Any:
     return builder.call_te(lambda data: maximum(data, geometry), call.args[0], primfunc_name_hint="max_pool2d")
 
 
+def reduction(builder: Any, call: Any) -> Any:
+    """Legalise a `relax.mean` or `sum` over neighbouring axes but the last: pooling whose window is all of them."""
+    extents = shape(call.args[0]) if of_float32(call) else ()
+    axes = _neighbours(call.attrs.axis, len(extents))
+    if not axes or prod(extents) == 0:
+        return call.op.get_attr("FLegalize")(builder, call)
+    data, window = call.args[0], (extents[1], extents[2])
+    if axes != [1, 2] or len(extents) != 4:
+        window = prod(extents[axis] for axis in axes), 1
+        image = [prod(extents[: axes[0]]), *window, prod(extents[axes[-1] + 1 :])]
+        data = builder.emit(relax.op.reshape(data, image))
+    batch, _, _, channels = shape(data)
+    geometry = Geometry(batch, window, channels, (1, 1), channels, window, (1, 1), (1, 1), (0, 0), channels)
+    computation = _mean if call.op.name == "relax.mean" else _sum
+    result = builder.call_te(lambda data: computation(data, geometry), data, primfunc_name_hint=call.op.name.split(".")[1])
+    wanted = shape(call)
+    return result if wanted == (batch, 1, 1, channels) else relax.op.reshape(builder.emit(result), wanted)
+
+
+def _neighbours(axes: Any, rank: int) -> list[int]:
+    """The axes in order, where they are neighbours and the last one is not among them; none otherwise."""
+    found = sorted(int(axis) % rank for axis in axes) if axes is not None and rank else []
+    return found if found and found == list(range(found[0], found[-1] + 1)) and found[-1] < rank - 1 else []
+
+
 def maximum(data: Any, geometry: Geometry) -> Any:
     """The largest value in each window, of those within the image."""
     lowest = tirx.min_value("float32")
@@ -35,7 +62,7 @@ def average(data: Any, geometry: Geometry, whole: bool) -> Any:
         geometry: of the windows; without dilation.
         whole: whether padding counts as zeros; without it, only values within the image count.
     """
-    total = _pooled(data, geometry, "sum", te.sum, tirx.FloatImm("float32", 0.0))
+    total = _sum(data, geometry)
 
     def count(row: Any, column: Any) -> Any:
         if whole:
@@ -51,6 +78,14 @@ def average(data: Any, geometry: Geometry, whole: bool) -> Any:
         lambda image, row, column, channel: total[image, row, column, channel] / count(row, column).astype("float32"),
         "average",
     )
+
+
+def _mean(data: Any, geometry: Geometry) -> Any:
+    return average(data, geometry, whole=True)
+
+
+def _sum(data: Any, geometry: Geometry) -> Any:
+    return _pooled(data, geometry, "sum", te.sum, tirx.FloatImm("float32", 0.0))
 
 
 def _pooled(data: Any, geometry: Geometry, operation: str, combine: Any, missing: Any) -> Any:

@@ -1,8 +1,9 @@
 """The schedule: fixed rules, deterministic, no tuning.
 
 A computation of ours says which rule schedules it: `te.compute(..., attrs={"schedule_rule": NAME})`, an annotation that
-survives fusion. Every other kernel goes to the general rule. A kernel that its rule does not fit goes to the general rule as
-well, one that no rule fits keeps its plain loops, and both are reported with the reason.
+survives fusion. Every other kernel goes to the general rule, which is made for elementwise ones. A kernel that its rule does
+not fit, and one that reduces and has none, go there as well; one that no rule fits keeps its plain loops. All these are
+reported, with the reason.
 """
 
 from collections.abc import Callable

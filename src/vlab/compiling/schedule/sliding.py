@@ -1,7 +1,7 @@
 """Windows that slide over each channel by itself: depthwise convolution, maximum and average pooling, over NHWC data.
 
 Vectors run along the channels. A tile of neighbouring columns stays in registers; their windows overlap, and what they share is
-loaded once. The weights of a small window stay in registers over a whole row.
+loaded once. The weights of a small window stay in registers over the whole image where there are enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,9 @@ from vlab.compiling.schedule.windows import Span, Window, of_image
 
 _LARGEST_UNROLLED = 9
 """Taps of a window whose rows are unrolled as well."""
+_MOST_VECTORS = 4
+_FEWEST_COLUMNS = 4
+"""For which it pays to keep weights in registers."""
 _LOWEST = -3.4028234663852886e38
 """Of float32."""
 
@@ -64,34 +67,54 @@ class _Sliding:
         self.batch, _, _, self.channels = (as_int(extent) for extent in fused.output.shape)
         taps = self.rows.kernel * self.wide.kernel
         self.unrolled = taps <= _LARGEST_UNROLLED
-        self.kept = self.operation == "product" and self.unrolled and taps <= registers.accumulators // 2
+        product = self.operation == "product"
+        self.kept = product and self.unrolled and taps + self._held(_FEWEST_COLUMNS) <= registers.total
         """Whether the weights stay in registers."""
-        most = max(1, registers.accumulators - (taps if self.kept else 1))
+        weights = taps if self.kept else int(product)
+        columns = range(max(1, registers.accumulators - 1), 1, -1)
+        most = next((count for count in columns if not self.unrolled or self._held(count) + weights <= registers.total), 1)
         self.columns = -(-wide.out // -(-wide.out // most))
+        self.vectors = 1 if self.operation == "product" else max(1, min(most // self.columns, _MOST_VECTORS))
+        """Of channels side by side: without weights there are registers for several."""
+
+    def _held(self, columns: int) -> int:
+        """Registers for the sums of so many columns and one row of the values under their windows.
+
+        LLVM loads what windows share once, and where it has no register left for that stores it elsewhere.
+        """
+        reach = (columns - 1) * self.wide.stride + (self.wide.kernel - 1) * self.wide.dilation + 1
+        return columns + min(reach, columns * self.wide.kernel)
 
     def loops(self) -> Stmt:
-        """All images, rows, channels and columns."""
+        """All images, channels, rows and columns.
 
-        def rows(image: Expr, row: Expr) -> Stmt:
-            tile = min(self.lanes, self.channels)
-            return in_tiles(self.channels, tile, lambda channel, width: self._tile(image, row, channel, width))
+        A tile of channels goes over the whole image: between two rows that share data lie only the values of these channels,
+        few enough for the nearest cache, and the weights stay where they are.
+        """
+        tile = min(self.lanes * self.vectors, self.channels)
+        return loop(
+            "image", self.batch, lambda image: in_tiles(self.channels, tile, lambda *channels: self._tile(image, *channels))
+        )
 
-        return loop("image", self.batch, lambda image: loop("row", self.rows.out, lambda row: rows(image, row)))
-
-    def _tile(self, image: Expr, row: Expr, channel: Expr, width: int) -> Stmt:
-        """A row of the output, in the channels of a tile."""
+    def _tile(self, image: Expr, channel: Expr, width: int) -> Stmt:
+        """The whole output, in the channels of a tile."""
         weights: Weights = {}
         statements: list[Stmt] = []
-        if self.kept:
-            for down in range(self.rows.kernel):
-                for across in range(self.wide.kernel):
-                    weights[down, across], loads = self._load_weights(Sums(0, width, self.lanes), channel, down, across)
-                    statements += loads
+        for down in range(self.rows.kernel if self.kept else 0):
+            for across in range(self.wide.kernel):
+                weights[down, across], loads = self._load_weights(Sums(0, width, self.lanes), channel, down, across)
+                statements += loads
 
-        def columns(column: Expr, span: Span) -> Stmt:
-            return self._block(_Block(image, row, channel, column, span, Sums(span.length, width, self.lanes), weights))
+        def row(row: Expr) -> Stmt:
+            return in_columns(
+                self.wide,
+                self.columns,
+                lambda column, span: self._block(
+                    _Block(image, row, channel, column, span, Sums(span.length, width, self.lanes), weights)
+                ),
+            )
 
-        return sequence([*statements, in_columns(self.wide, self.columns, columns)])
+        return sequence([*statements, loop("row", self.rows.out, row)])
 
     def _load_weights(self, sums: Sums, channel: Expr, down: Any, across: Any) -> tuple[list[Expr], list[Stmt]]:
         """Names for the weights of a tap, and the statements that load them."""

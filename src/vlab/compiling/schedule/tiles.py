@@ -75,8 +75,8 @@ def choose(channels: int, columns: int, registers: Registers) -> tuple[Tile, int
         The tile, and the instructions. Tiles need not divide: the rest is a smaller tile.
     """
     lanes, most = registers.lanes, registers.accumulators
-    best, best_cost = Tile(min(channels, lanes), 1), 0
-    widths = {lanes * count for count in range(1, most + 1) if lanes * count <= channels}
+    best, best_cost = Tile(1, 1), 0
+    widths = {lanes * count for count in range(1, most + 1) if lanes * count <= channels} | {pieces(channels, lanes)[0]}
     for width in sorted(widths | ({channels} if len(pieces(channels, lanes)) <= most else set())):
         vectors = len(pieces(width, lanes))
         tiles, rest = divmod(channels, width)

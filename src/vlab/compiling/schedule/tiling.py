@@ -52,8 +52,8 @@ def general(function: Any, registers: Registers) -> Any:
     """Schedule a kernel.
 
     Raises:
-        UnfitError: it has no reduction and does more than compute each value of its output by itself; or it has several, and
-            then the error carries the kernel with its elementwise loops vectorised.
+        UnfitError: it has no reduction and does more than compute each value of its output by itself; or it has any, and then
+            the error carries the kernel as far as the rule applied.
     """
     return Tiling(function, registers).apply()
 
@@ -81,7 +81,7 @@ class Tiling:
             raise UnfitError(
                 f"it has {len(reductions)} reductions and the rule tiles one; only what is elementwise is vectorised", kernel
             )
-        return kernel
+        raise UnfitError("no rule is made for what it reduces; tiles of the general one", kernel)
 
     def _blocks(self) -> list[Any]:
         return list(self.schedule.get_child_blocks(self.root))

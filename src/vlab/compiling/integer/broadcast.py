@@ -15,7 +15,7 @@ from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
 from vlab.compiling.workload import MACS
 
-_UNROLLED = 8
+_UNROLLED = 16
 """Taps of one turn of the innermost loop."""
 
 

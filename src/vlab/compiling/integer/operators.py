@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm import relax
 
-from vlab.compiling.integer import pointwise, reducing
+from vlab.compiling.integer import planar, pointwise, reducing
 from vlab.compiling.integer.broadcast import BroadcastKernel
 from vlab.compiling.integer.chained import ChainedKernel
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
@@ -23,6 +23,7 @@ from vlab.compiling.integer.dialects.rvv import Rvv
 from vlab.compiling.integer.dot import DotKernel
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, channel_sums, numbers, operator, shape_of
 from vlab.compiling.integer.pairs import PairsKernel
+from vlab.compiling.integer.planar import PlanarKernel
 from vlab.compiling.integer.quads import QuadKernel
 from vlab.compiling.integer.rescaling import Codes, Rescaling
 from vlab.compiling.integer.sliding import SlidingKernel
@@ -45,6 +46,7 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
         raise NoKernelError(f"the data layout is {attributes.data_layout}")
     layout = str(attributes.kernel_layout)
     rows = weights.transposed(tuple(layout.index(axis) for axis in "OHWI"))  # output channels first
+    in_planes = channels_first and data.codes not in graph.turned
     codes = graph.turn(data.codes, _FROM_NCHW) if channels_first else data.codes
     batch, height, width, channels = shape_of(codes)
     outputs, kernel_height, kernel_width, _ = rows.codes.shape
@@ -64,8 +66,9 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
     rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=True)
     shape = (batch, *window.output, outputs)
     if groups == 1:
-        kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
-        result = graph.call("conv2d", kernel.build(), [codes, kernel.packed, *kernel.rescaling.arrays], shape)
+        kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling, in_planes=in_planes)
+        source = data.codes if isinstance(kernel, PlanarKernel) and in_planes else codes
+        result = graph.call("conv2d", kernel.build(), [source, kernel.packed, *kernel.rescaling.arrays], shape)
     elif groups == channels == outputs:
         kernels = packed[:, :, :, 0]
         if isinstance(graph.dialect, Rvv):
@@ -98,8 +101,14 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
 
 
 def _product(
-    graph: Graph, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling
-) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel | ChainedKernel:
+    graph: Graph,
+    window: Window,
+    weights: npt.NDArray[np.int8],
+    zero_point: int,
+    rescaling: Rescaling,
+    *,
+    in_planes: bool = False,
+) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel | ChainedKernel | PlanarKernel:
     """The form of the kernel that suits the CPU."""
     if isinstance(graph.dialect, Dsp):
         return PairsKernel(window, weights, zero_point, rescaling, graph.dialect)
@@ -108,6 +117,8 @@ def _product(
     if isinstance(graph.dialect, Rvv):
         if window.kernel == (1, 1) and window.batch * math.prod(window.output) == 1:
             return ChainedKernel(window, weights, rescaling, graph.dialect)
+        if planar.is_shorter(window, graph.dialect):
+            return PlanarKernel(window, weights, zero_point, rescaling, graph.dialect, planes=in_planes)
         return BroadcastKernel(window, weights, zero_point, rescaling, graph.dialect)
     return DotKernel(window, weights, zero_point, rescaling, graph.dialect)
 

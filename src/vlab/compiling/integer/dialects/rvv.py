@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects.dialect import Dialect
-from vlab.compiling.integer.writing import typed
+from vlab.compiling.integer.writing import span, typed, vector
 
 _BLOCK_BITS = 64
 """Bits of a scalable vector of length 1 (llvm/docs/LangRef, vscale; RISCV::RVVBitsPerBlock)."""
@@ -60,6 +60,23 @@ class Rvv(Dialect):
         address = tirx.call_llvm_pure_intrin("handle", "llvm.launder.invariant.group", tirx.address_of(buffer[offset]))
         loaded = self._call("vle", dtype, lanes, self._anything(dtype, lanes), address, _length(lanes))
         return builder.bind(self._fixed(loaded, dtype, lanes))
+
+    def load_apart(self, buffer: Any, offset: Any, stride: int, lanes: int) -> Any:
+        """Values of a buffer that are so far from each other, with VLSE."""
+        if lanes == 1 or stride == 1:
+            return vector(buffer, offset, lanes)
+        dtype = str(buffer.dtype)
+        operands = (self._anything(dtype, lanes), tirx.address_of(buffer[offset]), _length(stride), _length(lanes))
+        return builder.bind(self._fixed(self._call("vlse", dtype, lanes, *operands), dtype, lanes))
+
+    def store_apart(self, buffer: Any, offset: Any, stride: int, value: Any, lanes: int) -> None:
+        """Values to where they are so far from each other in a buffer, with VSSE."""
+        if lanes == 1 or stride == 1:
+            builder.buffer_store(buffer, value, [span(offset, lanes)])
+            return
+        taken = self._scalable(value, str(buffer.dtype), lanes)
+        operands = (taken, tirx.address_of(buffer[offset]), _length(stride), _length(lanes))
+        builder.evaluate(tirx.call_llvm_intrin("void", "llvm.riscv.vsse", *operands))
 
     @contextmanager
     def rolled(self, extent: int) -> Iterator[Any]:
@@ -141,7 +158,7 @@ class Rvv(Dialect):
         """An instruction of a vector and a vector or, where all lanes of it are the same, a scalar."""
         left = self._scalable(a, _WIDER[dtype] if name == "vnclip" else dtype, lanes)
         if isinstance(b, tirx.Broadcast):
-            right = tirx.const(int(b.value), "int64" if name in _SHIFTS else dtype)
+            right = builder.cast(b.value, "int64" if name in _SHIFTS else dtype)
         else:
             right = self._scalable(builder.cast(b, typed(dtype, lanes)), dtype, lanes)
         result = self._call(name, dtype, lanes, self._anything(dtype, lanes), left, right, *mode, _length(lanes))

@@ -56,7 +56,14 @@ def carry_out(directory: Path) -> Response:
         return Response(failure=Failure.of(CompileError("the compile process ran out of its memory limit")))
     except Exception as error:  # noqa: BLE001 - what TVM raises has no common class; the caller gets one line of it
         traceback.print_exc()
-        return Response(failure=Failure.of(CompileError(f"the compiler failed: {said(error)}")))
+        return Response(
+            failure=Failure.of(
+                CompileError(
+                    f"the compiler failed while {reached[-1]}: {said(error)}; --debug keeps its trace, and parts of the model "
+                    "compiled by themselves show which operator it is"
+                )
+            )
+        )
 
 
 def _compile(order: Order, directory: Path, stage: Callable[[str], None]) -> Product:

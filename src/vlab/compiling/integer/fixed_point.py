@@ -22,6 +22,10 @@ class OverflowingError(ValueError):
     """A kernel's values could pass what its arithmetic can hold."""
 
 
+class NoMultiplierError(ValueError):
+    """A real number that no multiplier stands for."""
+
+
 @dataclass(frozen=True)
 class Multiplier:
     """A positive real number as `mantissa * 2 ** (shift - 31)`, mantissa in [2**30, 2**31) or 0."""

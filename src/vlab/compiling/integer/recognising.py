@@ -11,7 +11,7 @@ from tvm import relax
 
 from vlab.compiling.integer.constants import QuantisedConstant, is_constant, value
 from vlab.compiling.integer.dialects import dialect_of
-from vlab.compiling.integer.fixed_point import OverflowingError, activation_range
+from vlab.compiling.integer.fixed_point import NoMultiplierError, OverflowingError, activation_range
 from vlab.compiling.integer.functions import function_of_one
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, numbers, operator, shape_of
 from vlab.compiling.integer.operators import HANDLERS, WITH_BIAS, looked_up, rescaled
@@ -87,7 +87,7 @@ def _take(graph: Graph, variable: Any, expression: Any, reasons: list[str]) -> N
     if quantise is not None:
         try:
             codes = _quantised(graph, quantise, *([] if quantise is expression else _code_bounds(expression)))
-        except (NoKernelError, OverflowingError) as error:
+        except (NoKernelError, NoMultiplierError, OverflowingError) as error:
             reasons.append(f"{_label(graph, quantise.args[0])}: {error}")
         else:
             if codes is not None:

@@ -34,7 +34,16 @@ class CompileError(RefusedError):
 
 
 class DifferenceError(CompileError):
-    """What was compiled computes something else than the reference runtime."""
+    """What was compiled computes something else than the reference runtime.
+
+    Args:
+        message: what differs and by how much.
+        outputs: names of the outputs that differ, where that is known.
+    """
+
+    def __init__(self, message: str, outputs: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.outputs = outputs
 
 
 class DeployError(RefusedError):

@@ -166,7 +166,7 @@ def _build(
         stack_used = memory.stack_used(linked.executable, order.target, timeout_s=_left(deadline)) if linked.memory else None
     except DifferenceError as error:
         (scratch / "locating").mkdir()
-        where = localising.locate(order, scratch / "locating", timeout_s=_left(deadline))
+        where = localising.locate(order, error.outputs, scratch / "locating", timeout_s=_left(deadline))
         raise DifferenceError(f"{error}; {where}. Replace that operator by others, or report it") from error
     except processes.LimitError as error:
         raise CompileError(

@@ -84,10 +84,12 @@ def agreed(answers: Answers, product: Product) -> Numerics:
         wrong = [case.name for case, one in zip(product.cases, by_case, strict=True) if not one.agrees]
         worst = everything if ordinary.agrees else ordinary
         pairs = zip(product.outputs, worst.deviations, strict=True)
-        told = "; ".join(_told(spec, deviation) for spec, deviation in pairs if not deviation.allowed)
+        differing = {spec.name: _told(spec, deviation) for spec, deviation in pairs if not deviation.allowed}
+        told = "; ".join(differing.values())
         raise DifferenceError(
             f"the compiled model differs from {product.reference} over {worst.numerics.inputs} inputs: {told}; top-1 agreement "
-            f"{worst.numerics.top1_agreement:.1%}; on: {', '.join(wrong)}"
+            f"{worst.numerics.top1_agreement:.1%}; on: {', '.join(wrong)}",
+            tuple(differing),
         )
     for output in figures.outputs:
         if output.unsettled > MOST_UNSETTLED:

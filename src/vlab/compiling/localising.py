@@ -1,4 +1,4 @@
-"""Which operator of a model is compiled wrongly: `python -m vlab.compiling.localising DIRECTORY`.
+"""Which operator of a model is compiled wrongly: `python -m vlab.compiling.localising DIRECTORY [OUTPUT ...]`.
 
 The model is compiled for the same target with tensors on the way as outputs, which the reference runtime gives too. Where that
 shows nothing, for a microcontroller has no memory for them or the fault is in how operators are fused, single tensors are asked
@@ -29,11 +29,12 @@ _SHAPES = frozenset(("Shape", "Size", "SHAPE", "RANK"))
 """Operators whose result does not depend on any value."""
 
 
-def locate(order: Order, directory: Path, *, timeout_s: float) -> str:
+def locate(order: Order, outputs: Sequence[str], directory: Path, *, timeout_s: float) -> str:
     """Say which operator of the order's model differs first, in a process of its own.
 
     Args:
         order: what was compiled to outputs that differ.
+        outputs: those that differ; any may where that is not known.
         directory: an empty directory.
         timeout_s: limit; `LIMIT_S` at the most.
 
@@ -45,7 +46,7 @@ def locate(order: Order, directory: Path, *, timeout_s: float) -> str:
     limit = min(timeout_s, LIMIT_S)
     try:
         done = processes.run_limited(
-            [sys.executable, "-m", "vlab.compiling.localising", directory],
+            [sys.executable, "-m", "vlab.compiling.localising", directory, *outputs],
             timeout_s=limit,
             cwd=directory,
             env={"TMPDIR": str(directory)},
@@ -75,6 +76,8 @@ class _Search:
     directory: Path
     outline: Outline
     content: bytes
+    outputs: Sequence[str]
+    """Those of the model that differ."""
     deadline: float = field(default_factory=lambda: time.monotonic() + LIMIT_S)
     count: int = 0
 
@@ -111,13 +114,12 @@ class _Search:
 
     def first(self) -> Difference | None:
         """The first operator's difference, or None where none shows."""
-        candidates = on_the_way(self.outline, self.outline.outputs)
         try:
-            if found := self.differences(candidates):
+            if found := self.differences(on_the_way(self.outline, self.outputs)):
                 return found[0]
         except VlabError as error:
             print(f"all tensors at once: {error}", file=sys.stderr)
-        return halve(self.outline, candidates, self.one)
+        return behind(self.outline, self.outputs, self.one)
 
     def one(self, tensor: str) -> Difference | None:
         """Whether a tensor differs when the model is compiled up to it alone."""
@@ -147,6 +149,15 @@ def on_the_way(outline: Outline, tensors: Sequence[str]) -> list[str]:
     return found
 
 
+def behind(outline: Outline, outputs: Sequence[str], ask: Callable[[str], Difference | None]) -> Difference | None:
+    """Find what an output's difference comes from, among outputs of which some differ; asks as `halve` does."""
+    for output in outputs:
+        candidates = on_the_way(outline, [output])
+        if candidates and ask(candidates[-1]):
+            return halve(outline, candidates, ask)
+    return None
+
+
 def halve(outline: Outline, candidates: Sequence[str], ask: Callable[[str], Difference | None]) -> Difference | None:
     """Find a tensor that differs while nothing that its operator reads does, by few questions.
 
@@ -168,11 +179,7 @@ def halve(outline: Outline, candidates: Sequence[str], ask: Callable[[str], Diff
             low = middle + 1
     if wrong is None:
         return None
-    for name in outline.maker[wrong.tensor].inputs:  # the list may hold another branch just before
-        behind = on_the_way(outline, [name])
-        if behind and ask(behind[-1]):
-            return halve(outline, behind, ask)
-    return wrong
+    return behind(outline, outline.maker[wrong.tensor].inputs, ask) or wrong  # the list may hold another branch just before
 
 
 def _told(deviation: Deviation) -> str:
@@ -199,14 +206,14 @@ def _answer(search: _Search) -> str:
 
 
 def main() -> None:
-    """Search for the order in the directory that is the only argument."""
+    """Search for the order in the directory that is the first argument, from the outputs that are the others."""
     from vlab.compiling.reading.outlining import outline_model
 
     directory = Path(sys.argv[1])
     order = Order.from_json((directory / exchange.REQUEST).read_bytes())
     content = Path(order.path).read_bytes()
     outline = outline_model(content, order.model.format, order.options.shapes)
-    answer = _answer(_Search(order, directory, outline, content))
+    answer = _answer(_Search(order, directory, outline, content, sys.argv[2:] or outline.outputs))
     (directory / _ANSWER).write_text(answer, encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from tests.unit.compiling.conftest import onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab import targets
 from vlab.compiling.exchange import Order
-from vlab.compiling.localising import Difference, halve, locate, on_the_way
+from vlab.compiling.localising import Difference, behind, halve, locate, on_the_way
 from vlab.compiling.reading.cutting import cut
 from vlab.compiling.reading.outlining import Operator, Outline, outline_model
 from vlab.records import CompileOptions, ModelFormat, ModelRef
@@ -57,6 +57,17 @@ def test_what_is_found_is_an_operator_with_right_inputs(drawn: tuple[Outline, se
         assert not differing.intersection(outline.maker[found.tensor].inputs)
 
 
+def test_the_search_begins_at_an_output_that_differs():
+    """A right output beside it, also one that comes later in the model, leads nowhere."""
+    operators = [Operator(f"n{to}", "Op", (taken,), (to,)) for taken, to in ("xa", "ab", "bc", "xd", "de", "ef")]
+    names = "xabcdef"
+    outline = Outline(tuple(operators), ("x",), ("f", "c"), dict.fromkeys(names, (1,)), dict.fromkeys(names, "float32"), {}, {})
+    for outputs in (["c"], ["f", "c"]):
+        found = behind(outline, outputs, lambda name: Difference(name, "", "") if name in "bc" else None)
+        assert found is not None
+        assert found.tensor == "b"
+
+
 def test_a_chain_takes_few_questions():
     """Of a thousand operators a dozen are compiled up to."""
     operators = tuple(Operator(f"n{i}", "Op", (f"t{i - 1}" if i else "x",), (f"t{i}",)) for i in range(1000))
@@ -86,7 +97,7 @@ def test_a_search_that_fails_is_no_error(tmp_path: Path):
     )
     for name, limit in (("failing", 60.0), ("late", 0.01)):
         (tmp_path / name).mkdir()
-        told = locate(order, tmp_path / name, timeout_s=limit)
+        told = locate(order, [], tmp_path / name, timeout_s=limit)
         assert told in (
             "which operator it is could not be found out; --debug keeps the reason",
             "which operator it is was not found within 0 s",

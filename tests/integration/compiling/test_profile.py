@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from tests.artifacts import DIGITS, DIGITS_TEST
 from tests.boards import ready
 from tests.unit.compiling.test_profile_names import residual
 from vlab import profiling
@@ -18,7 +19,6 @@ from vlab.measuring.running import Program
 from vlab.records import KernelProfile
 from vlab.targets import Target
 
-DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 REST = 100
 """Instructions of an inference that are neither kernels nor calls of them: its outputs, and firmware's look at the stack."""
 
@@ -29,12 +29,6 @@ def residual_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "residual.onnx"
     onnx.save(residual(), path)
     return path
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled artifacts and plugins of this module's tests."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.mark.parametrize("name", ["arm/aarch64-linux", "riscv/rv64gc-linux", "riscv/rv32imafc"])
@@ -114,7 +108,7 @@ def test_the_command_prints_a_table_and_the_record(tmp_path: Path) -> None:
     """`vlab profile` fits into 80 columns, largest share first; `--json` gives the whole record."""
     ready("riscv/rv64gc-linux")
     environment = {**os.environ, "VLAB_HOME": str(tmp_path), "COLUMNS": "80"}
-    arguments = ["profile", DIGITS / "digits.onnx", "-t", "riscv/rv64gc-linux", "-d", DIGITS / "digits-test.npz"]
+    arguments = ["profile", DIGITS, "-t", "riscv/rv64gc-linux", "-d", DIGITS_TEST]
     shown, record = (
         subprocess.run(
             [sys.executable, "-m", "vlab", *arguments, *more], env=environment, capture_output=True, text=True, check=True
@@ -132,5 +126,5 @@ def test_the_command_prints_a_table_and_the_record(tmp_path: Path) -> None:
 
 def _operators(found: KernelProfile) -> set[str]:
     """Operators of the nodes that kernels with multiply-accumulates name."""
-    nodes = {node.name or node.output[0]: node.op_type for node in onnx.load(DIGITS / "digits.onnx").graph.node}
+    nodes = {node.name or node.output[0]: node.op_type for node in onnx.load(DIGITS).graph.node}
     return {nodes[name] for call in found.calls if call.call.macs for name in call.call.nodes}

@@ -11,22 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.artifacts import DIGITS, DIGITS_TEST, TRAINED, calls_of, infer
 from tests.boards import ready
 from tests.integration.compiling.forked import compile_here, compile_processes
 from tests.samples import FEW
 from tests.unit.compiling.tflite_model import separable
-from vlab import measuring, processes, reference, settings, targets
+from vlab import measuring, processes, reference, targets
 from vlab.compiling import Compiled, compile_model
 from vlab.compiling.own_cpu import write_target
-from vlab.datasets import Array, read_rows, write_rows
+from vlab.datasets import Array, write_rows
 from vlab.errors import CompileError, MissingToolError
 from vlab.measuring import counting
 from vlab.measuring.counting import count, count_calls
 from vlab.measuring.running import Program
-from vlab.records import Calls, Quality
+from vlab.records import Quality
 from vlab.targets import Target
-
-DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
 
 def _separable_int8(folder: Path) -> Path:
@@ -35,10 +34,8 @@ def _separable_int8(folder: Path) -> Path:
     return path
 
 
-MODELS: dict[str, Callable[[Path], Path]] = {"separable-int8": _separable_int8, "digits": lambda _: DIGITS / "digits.onnx"}
+MODELS: dict[str, Callable[[Path], Path]] = {"separable-int8": _separable_int8, "digits": lambda _: DIGITS}
 """Compiled for every target: where its file is, given a folder to make it in."""
-TRAINED = Path(os.environ.get("VLAB_SHARED") or settings.checkout().parent / "shared") / "models"
-"""Trained MLPerf Tiny models, where this machine has them."""
 FIRMWARE = sorted(name for name, target in targets.known().items() if target.firmware)
 
 # A board of somebody else: a Nucleo-F411RE by the memory of its chip, 512 KiB of flash and 128 KiB of RAM, emulated by a larger
@@ -73,12 +70,6 @@ program = "qemu-system-arm"
 args = ["-M", "mps2-an386"]
 packages = ["qemu-system-arm"]
 """
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all compiles of this module go."""
-    return tmp_path_factory.mktemp("compile-cache")
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +117,6 @@ def _values(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype
     return random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def _infer(compiled: Compiled, target: Target, rows: list[Array], work: Path) -> list[Array]:
-    write_rows(rows, work / "in.bin")
-    command = target.command(compiled.directory / compiled.manifest.executable, ["infer", "in.bin", "out.bin"])
-    done = processes.run_limited(command, timeout_s=60, cwd=work)
-    assert 0 == done.returncode, done.stderr
-    return read_rows(work / "out.bin", compiled.manifest.outputs, len(rows[0]))
-
-
 @pytest.mark.parametrize(
     ("name", "model"),
     [
@@ -151,7 +134,7 @@ def test_every_target_computes_what_the_reference_computes(
     rows = [_values(random, (3, *spec.shape), np.dtype(spec.dtype)) for spec in compiled.manifest.inputs]
     expected = reference.load(models[model].read_bytes(), compiled.manifest.model.format, model).outputs(rows)
 
-    for ours, theirs in zip(_infer(compiled, target, rows, tmp_path), expected, strict=True):
+    for ours, theirs in zip(infer(compiled, target, rows, tmp_path), expected, strict=True):
         allowed = 1e-5 * max(1, np.abs(theirs).max()) if theirs.dtype.kind == "f" else 0
         relative = 1e-4 if theirs.dtype.kind == "f" else 0
         np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=relative, atol=allowed)
@@ -197,8 +180,7 @@ def test_a_microcontroller_counts_and_tells_time_alike(compiled_for: Callable[[s
     command = target.command(program.executable, ["time", "in.bin", "ns.bin", *limits], options=["-icount", "shift=0"])
     assert 0 == processes.run_limited(command, timeout_s=60, cwd=tmp_path).returncode
 
-    calls = Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
-    by_call = count_calls(program, "in.bin", len(calls), target.emulator, tmp_path / "plugins")
+    by_call = count_calls(program, "in.bin", len(calls_of(compiled)), target.emulator, tmp_path / "plugins")
 
     assert counted.per_inference is not None, counted.how
     assert by_call.of_calls is not None, by_call.how
@@ -267,7 +249,7 @@ def test_adding_a_target_is_one_file(models: dict[str, Path], cache: Path, tmp_p
     target = ready("arm/nucleo-f411re")
 
     compiled = compile_model(models["digits"], target, cache=cache)
-    inputs, labels = measuring.load_dataset(DIGITS / "digits-test.npz")
+    inputs, labels = measuring.load_dataset(DIGITS_TEST)
     measured, environment = measuring.measure(
         *(compiled.directory, compiled.manifest, target, FEW, inputs[:20], labels[:20], None),
         emulated=True,

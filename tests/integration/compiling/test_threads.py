@@ -11,14 +11,14 @@ from onnx import helper
 from benchmarks.models import transformer
 from benchmarks.models.graph import Network
 from benchmarks.models.quantised import quantise
+from tests.artifacts import DIGITS, calls_of, infer
 from tests.boards import ready
 from tests.samples import FEW
 from tests.unit.compiling.conftest import onnx_model, tensor
-from vlab import measuring, processes, reference, targets
+from vlab import measuring, reference, targets
 from vlab.compiling import Compiled, compile_model
-from vlab.datasets import write_rows
 from vlab.errors import CompileError, MeasureError
-from vlab.records import Calls, CompileOptions, Measurement, Quality
+from vlab.records import CompileOptions, Measurement, Quality
 from vlab.targets import Target
 
 
@@ -61,26 +61,15 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled artifacts of this module's tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def compiled_with(threads: int, model: Path, target: Target, cache: Path) -> Compiled:
     """The model for a number of threads."""
     return compile_model(model, target, cache=cache, options=CompileOptions(threads=threads))
 
 
-def infer(compiled: Compiled, target: Target, work: Path, samples: int) -> bytes:
+def outputs(compiled: Compiled, target: Target, work: Path, samples: int) -> bytes:
     """Raw outputs of so many random samples, which are the same in every call."""
     rows = np.random.default_rng(1).standard_normal((samples, 8, 24, 24)).astype(np.float32)
-    (work / "in.bin").write_bytes(rows.tobytes())
-    done = processes.run_limited(
-        target.command(compiled.directory / "model", ["infer", "in.bin", "out.bin"]), timeout_s=60, cwd=work
-    )
-    assert 0 == done.returncode, done.stderr
-    return (work / "out.bin").read_bytes()
+    return infer(compiled, target, [rows], work)[0].tobytes()
 
 
 @pytest.mark.parametrize(("name", "threads", "samples"), [("host/x86_64", (2, 5), 300), ("arm/aarch64-linux", (2,), 4)])
@@ -89,13 +78,12 @@ def test_any_number_of_threads_gives_the_same_bits(
 ) -> None:
     """Every sample has the same bytes with one thread, several, and more than there are CPUs; small kernels stay on one."""
     target = ready(name)
-    expected = infer(compiled_with(1, model, target, cache), target, tmp_path, samples)
+    expected = outputs(compiled_with(1, model, target, cache), target, tmp_path, samples)
     for count in threads:
         compiled = compiled_with(count, model, target, cache)
-        calls = Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
-        shared = {call.nodes: call.threads for call in calls if call.threads > 1}
+        shared = {call.nodes: call.threads for call in calls_of(compiled) if call.threads > 1}
 
-        assert expected == infer(compiled, target, tmp_path, samples)
+        assert expected == outputs(compiled, target, tmp_path, samples)
         assert {("conv", "relu"): count, ("product",): count} == shared
         assert count == compiled.manifest.options.threads
 
@@ -104,12 +92,11 @@ def test_any_number_of_threads_gives_the_same_bits(
 def test_integer_kernels_are_shared_too(quantised: Path, cache: Path, tmp_path: Path, name: str, threads: int) -> None:
     """A quantised convolution, whose windows each thread copies for itself, and a quantised product: the same bytes again."""
     target = ready(name)
-    expected = infer(compiled_with(1, quantised, target, cache), target, tmp_path, 20)
+    expected = outputs(compiled_with(1, quantised, target, cache), target, tmp_path, 20)
     compiled = compiled_with(threads, quantised, target, cache)
-    calls = Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
-    shared = {call.kernel.rstrip("0123456789"): call.threads for call in calls if call.threads > 1}
+    shared = {call.kernel.rstrip("0123456789"): call.threads for call in calls_of(compiled) if call.threads > 1}
 
-    assert expected == infer(compiled, target, tmp_path, 20)
+    assert expected == outputs(compiled, target, tmp_path, 20)
     assert {"integer_conv2d": threads, "integer_dense": threads} == shared
 
 
@@ -120,16 +107,11 @@ def test_an_encoder_is_the_same_with_threads(cache: Path, tmp_path: Path, monkey
     path = tmp_path / "encoder.onnx"
     onnx.save(transformer.bert().model, path)
     one, three = (compiled_with(threads, path, target, cache) for threads in (1, 3))
-    outputs = []
-    for compiled in (one, three):
-        command = target.command(compiled.directory / "model", ["infer", "in.bin", "out.bin"])
-        write_rows(reference.random_rows(compiled.manifest.inputs, 5), tmp_path / "in.bin")
-        assert 0 == processes.run_limited(command, timeout_s=60, cwd=tmp_path).returncode
-        outputs.append((tmp_path / "out.bin").read_bytes())
-    calls = Calls.from_json((three.directory / "calls.json").read_bytes()).calls
+    rows = reference.random_rows(one.manifest.inputs, 5)
 
-    assert outputs[0] == outputs[1]
-    assert sum(call.threads == 3 for call in calls) >= 6
+    for ours, theirs in zip(*(infer(compiled, target, rows, tmp_path) for compiled in (one, three)), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    assert sum(call.threads == 3 for call in calls_of(three)) >= 6
 
 
 def test_each_thread_has_workspace_of_its_own(model: Path, cache: Path) -> None:
@@ -151,8 +133,7 @@ def test_each_thread_has_workspace_of_its_own(model: Path, cache: Path) -> None:
 def test_a_small_model_has_one_thread_whatever_is_asked_for(cache: Path) -> None:
     """Where no kernel is worth sharing the program is that of one thread, without a pool."""
     target = ready("host/x86_64")
-    digits = Path(__file__).parents[3] / "examples" / "digits" / "digits.onnx"
-    one, two = (compiled_with(threads, digits, target, cache) for threads in (1, 2))
+    one, two = (compiled_with(threads, DIGITS, target, cache) for threads in (1, 2))
 
     assert (one.directory / "model").read_bytes() == (two.directory / "model").read_bytes()
 

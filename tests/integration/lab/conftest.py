@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.artifacts import DIGITS, DIGITS_TEST
+
 REPO = Path(__file__).parents[3]
-DIGITS = REPO / "examples" / "digits" / "digits.onnx"
-DIGITS_TEST = REPO / "examples" / "digits" / "digits-test.npz"
 TARGETS = ("host/x86_64", "riscv/rv64gc-linux", "riscv/rv64gcv-linux", "arm/aarch64-linux")
 TOOLS = ("riscv64-linux-gnu-gcc", "aarch64-linux-gnu-gcc", "qemu-riscv64", "qemu-aarch64")
 

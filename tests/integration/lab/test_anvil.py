@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.conftest import DIGITS, LabUnderTest, free_ports
+from tests.artifacts import DIGITS
+from tests.integration.lab.conftest import LabUnderTest, free_ports
 from vlab.devchain.anvil import INSTALL
 from vlab.services import parts
 from vlab.services.layout import Layout

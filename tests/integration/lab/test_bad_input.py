@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.integration.lab.conftest import DIGITS, LabUnderTest
+from tests.artifacts import DIGITS
+from tests.integration.lab.conftest import LabUnderTest
 
 
 def model_of(node: onnx.NodeProto, shape: list[int | str], path: Path) -> Path:

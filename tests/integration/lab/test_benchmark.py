@@ -8,7 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.integration.lab.conftest import DIGITS, DIGITS_TEST, TARGETS, LabUnderTest
+from tests.artifacts import DIGITS, DIGITS_TEST
+from tests.integration.lab.conftest import TARGETS, LabUnderTest
 from vlab.records import Evidence, Result
 
 

@@ -14,7 +14,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
-from tests.integration.lab.conftest import DIGITS, LabUnderTest
+from tests.artifacts import DIGITS
+from tests.integration.lab.conftest import LabUnderTest
 from vlab import tracking
 from vlab.errors import RefusedError
 from vlab.records import AssetRef, FileRef, Job, JobOutcome, Request

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.conftest import DIGITS, LabUnderTest
+from tests.artifacts import DIGITS
+from tests.integration.lab.conftest import LabUnderTest
 from vlab.services import parts
 from vlab.services.layout import Layout
 from vlab.services.parts import Service

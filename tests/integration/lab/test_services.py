@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.lab.conftest import DIGITS, DIGITS_TEST, LabUnderTest
+from tests.artifacts import DIGITS, DIGITS_TEST
+from tests.integration.lab.conftest import LabUnderTest
 from vlab import verifying
 from vlab.services import parts, probes
 from vlab.services.layout import PARTNERS, POOLS, Layout, boards

@@ -9,11 +9,10 @@ import pytest
 from benchmarks import models
 from benchmarks.sections.weights import Stored, stored
 from benchmarks.versus import arm64, building, contest
+from tests.artifacts import TRAINED
 from tests.boards import ready
 from vlab import datasets, settings
 from vlab.errors import MissingToolError
-
-TRAINED = settings.checkout().parent / "shared" / "models"
 
 
 def test_a_qdq_model_stores_weights_biases_and_scales(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from tests.artifacts import TRAINED
 from tests.boards import ready
 from tests.unit.compiling.conftest import onnx_model, tensor
 from vlab import processes, reference
@@ -21,7 +22,6 @@ from vlab.targets import Target
 
 Compile = Callable[..., Compiled]
 
-MODELS = Path(__file__).parents[3].parent / "shared" / "models"
 HOST = "host/x86_64"
 INPUTS = 200
 QUANTISED_BYTES = {"ad01_int8": 270_880, "pretrainedResnet_quant": 78_752}
@@ -40,7 +40,7 @@ def codes(compiled: Compiled, target: Target, columns: list[npt.NDArray[np.int8]
 @pytest.mark.parametrize("name", sorted(QUANTISED_BYTES))
 def test_a_tiny_int8_model_equals_litert(name: str, tmp_path: Path):
     """Over 200 inputs drawn evenly from all codes there is no difference at all; weights stay int8."""
-    path = MODELS / f"{name}.tflite"
+    path = TRAINED / f"{name}.tflite"
     if not path.is_file():
         pytest.skip(f"{path} is not here; it comes with MLPerf Tiny (github.com/mlcommons/tiny)")
     target = ready(HOST)

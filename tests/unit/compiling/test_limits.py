@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from tests.artifacts import TRAINED
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab.compiling import Compiled, survey_model
@@ -170,7 +171,7 @@ def test_a_survey_tells_what_is_too_large_from_a_process_of_its_own(save: Save):
 
 def test_a_tflite_scale_that_is_no_number_is_refused():
     """A quantised model from which no value follows."""
-    path = Path(__file__).parents[3].parent / "shared" / "models" / "ad01_int8.tflite"
+    path = TRAINED / "ad01_int8.tflite"
     if not path.is_file():
         pytest.skip(f"needs the MLPerf Tiny models, looked for {path}")
     content = bytearray(path.read_bytes())

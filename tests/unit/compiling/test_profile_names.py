@@ -6,17 +6,12 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
+from tests.artifacts import calls_of
 from tests.unit.compiling.conftest import Save, onnx_model, tensor
 from tests.unit.compiling.tflite_model import dense_softmax
 from vlab.compiling import Compiled
-from vlab.records import Calls, KernelCall
 
 Compile = Callable[..., Compiled]
-
-
-def calls_of(compiled: Compiled) -> tuple[KernelCall, ...]:
-    """The kernel calls of an artifact."""
-    return Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
 
 
 def normalised(name: str, source: str, result: str) -> list:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tests.artifacts import infer
 from tests.unit.compiling.conftest import Save, onnx_model, tensor
-from vlab import datasets, processes, targets
+from vlab import targets
 from vlab.compiling import Compiled
 
 SCALE = np.float32(0.25)
@@ -30,10 +31,7 @@ def test_quantising_rounds_halves_to_even_and_clamps(
 
     steps = (np.arange(count, dtype=np.float32) - count / 2) / 2
     steps[:4] = (-1e30, 1e30, -0.0, 3e9)
-    datasets.write_rows([(steps * SCALE)[np.newaxis, np.newaxis]], tmp_path / "inputs.bin")
-    argv = targets.load(name).command(compiled.directory / "model", ["infer", "inputs.bin", "outputs.bin"])
-    done = processes.run_limited(argv, timeout_s=60, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    (got,) = infer(compiled, targets.load(name), [(steps * SCALE)[np.newaxis, np.newaxis]], tmp_path)
     bounds = np.iinfo(dtype)
     expected = np.clip(np.round(steps) + zero_point, bounds.min, bounds.max).astype(dtype)
-    assert expected.tolist() == np.fromfile(tmp_path / "outputs.bin", dtype).tolist()
+    assert expected.tolist() == got.ravel().tolist()

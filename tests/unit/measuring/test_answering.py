@@ -7,11 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.artifacts import DIGITS, DIGITS_TEST
 from vlab.errors import MeasureError, ModelError
 from vlab.measuring import answering, load_dataset, load_reference, random_inputs, reference_outputs
 from vlab.records import ModelFormat
-
-DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
 
 def save_sum(path: Path, first: list[int | str], second: list[int | str]) -> Path:
@@ -28,8 +27,8 @@ def save_sum(path: Path, first: list[int | str], second: list[int | str]) -> Pat
 
 def test_the_example_is_as_accurate_as_its_readme_says(tmp_path: Path) -> None:
     """444 of the 450 held-out digits are right, by ONNX Runtime."""
-    inputs, labels = load_dataset(DIGITS / "digits-test.npz")
-    (tmp_path / "r.npz").write_bytes(reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, inputs))
+    inputs, labels = load_dataset(DIGITS_TEST)
+    (tmp_path / "r.npz").write_bytes(reference_outputs(DIGITS, ModelFormat.onnx, inputs))
     reference = load_reference(tmp_path / "r.npz")
 
     assert reference.runtime.startswith("onnxruntime ")
@@ -53,7 +52,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_are_refused() -> None:
     """Rows of another size are not fed to the runtime."""
     with pytest.raises(MeasureError, match="image"):
-        reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, np.zeros((2, 5), np.float32))
+        reference_outputs(DIGITS, ModelFormat.onnx, np.zeros((2, 5), np.float32))
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -65,14 +64,14 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_random_inputs_fit_the_model_and_repeat(tmp_path: Path) -> None:
     """Random rows have the model's shapes and are the same every time."""
-    content = random_inputs(DIGITS / "digits.onnx", ModelFormat.onnx, {})
+    content = random_inputs(DIGITS, ModelFormat.onnx, {})
     (tmp_path / "d.npz").write_bytes(content)
     inputs, labels = load_dataset(tmp_path / "d.npz")
 
     assert labels is None
     assert ((32, 1, 1, 8, 8), np.dtype(np.float32)) == (inputs.shape, inputs.dtype)
-    assert content == random_inputs(DIGITS / "digits.onnx", ModelFormat.onnx, {})
-    assert reference_outputs(DIGITS / "digits.onnx", ModelFormat.onnx, inputs)
+    assert content == random_inputs(DIGITS, ModelFormat.onnx, {})
+    assert reference_outputs(DIGITS, ModelFormat.onnx, inputs)
 
 
 def test_random_inputs_need_every_shape(tmp_path: Path) -> None:

@@ -127,6 +127,10 @@ class Target(Record):
     registers: int = Field(
         default=32, ge=4, le=64, description="vector registers there are; where several make one vector, such groups of them"
     )
+    scalar_factors: bool = Field(
+        default=False,
+        description="whether vectors are multiplied by scalar registers, so that a factor needs none",
+    )
     lower: Llvm = Field(description="target the kernels are lowered for")
     emit: Llvm | None = Field(default=None, description="target machine code is emitted for, where it differs")
     compiler: Compiler

@@ -69,7 +69,7 @@ def lower(module: Any, nodes: Mapping[str, str], target: Target, threads: int) -
     """
     approximating.register()
     machine = tvm.target.Target(target.lower.options())
-    registers = Registers(target.lanes, target.accumulators, target.registers)
+    registers = Registers(target.lanes, target.accumulators, target.registers, target.scalar_factors)
     lineage = Lineage(nodes)
     integers = ToIntegers(target)
     module = _fold(lineage.follow(lineage.begin(module), [widen, integers]), lineage)

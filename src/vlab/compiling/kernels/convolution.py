@@ -6,6 +6,7 @@ computes are read where they are.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ def tiled(
         registers: the CPU's.
         mergeable: whether neighbouring rows may be taken for one.
     """
+    if geometry.inputs == geometry.groups:  # taps follow one another without a loop between: LLVM loads their weights early
+        registers = replace(registers, scalar_factors=False)
     plan = tiles.plan(geometry.channels // geometry.groups, *geometry.out, registers, mergeable=mergeable)
     values = constant(weights)
     # Whichever loop is outermost, the operand of the other one is read again in each of its turns.

@@ -68,6 +68,7 @@ def pick_tile(rows: int, columns: int, registers: Registers, *, whole: bool = Fa
         for width in widths
         for vectors in range(1, min(registers.accumulators, -(-columns // width)) + 1)
         for height in range(1, min(rows, registers.accumulators // vectors) + 1)
+        if registers.hold(vectors, height)
     )
     return min(candidates, key=cost)
 

@@ -17,6 +17,12 @@ class Registers:
     """Vector registers to keep sums in."""
     total: int = 32
     """Vector registers there are; where several make one vector, such groups of them."""
+    scalar_factors: bool = False
+    """Whether vectors are multiplied by scalar registers, so that a factor needs no vector register."""
+
+    def hold(self, vectors: int, factors: int) -> bool:
+        """Whether a step of a product has room: the sums of all pairs, the vectors, and a factor at a time."""
+        return vectors * factors + vectors + (not self.scalar_factors) <= self.total
 
 
 class UnfitError(Exception):

@@ -81,7 +81,7 @@ def choose(channels: int, columns: int, registers: Registers) -> tuple[Tile, int
         vectors = len(pieces(width, lanes))
         tiles, rest = divmod(channels, width)
         for count in range(1, min(columns, most // vectors) + 1):
-            if vectors * count + vectors + 1 > registers.total:  # weights and a value of the input need registers too
+            if not registers.hold(vectors, count):
                 break
             whole, last = divmod(columns, count)
             cost = sum(

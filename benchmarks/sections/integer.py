@@ -23,7 +23,7 @@ PAIRS = {
 """Quantised model and its float32 twin; the TFLite files are trained."""
 CLASSIFIER = "pretrainedResnet_quant.tflite"
 AUTOENCODER = "ad01_int8.tflite"
-TARGETS = ("arm/aarch64-linux", "riscv/rv64gcv-linux", "arm/cortex-m4")
+TARGETS = ("arm/aarch64-linux", "riscv/rv64gcv-linux", "arm/cortex-m4", "arm/cortex-a76-linux")
 INPUTS_COMPARED = 200
 _INSTRUCTIONS = Bar(limit=0.6)
 _WEIGHTS = Bar(limit=1.1)

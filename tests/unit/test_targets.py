@@ -10,7 +10,8 @@ from vlab.errors import MissingToolError, TargetError
 from vlab.targets import Compiler, Emulator, Firmware, Llvm, Target
 
 EXPECTED = [
-    *(f"arm/{name}" for name in ("aarch64-linux", "armv7-linux", "cortex-a72-linux", "cortex-m3", "cortex-m4", "cortex-m7")),
+    *(f"arm/{name}" for name in ("aarch64-linux", "armv7-linux", "cortex-a72-linux", "cortex-a76-linux")),
+    *(f"arm/{name}" for name in ("cortex-m3", "cortex-m4", "cortex-m7")),
     *(f"host/{name}" for name in ("x86_64", "x86_64-v2", "x86_64-v4")),
     *(f"riscv/{name}" for name in ("rv32imac", "rv32imafc", "rv64", "rv64gc-linux", "rv64gcv-linux", "rv64gcv256-linux")),
 ]

@@ -15,6 +15,9 @@ from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
 from vlab.compiling.workload import MACS
 
+_LEAST_LANES = 8
+"""Values of a vector that is worth its while."""
+
 
 def depthwise_kernel(
     window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Dialect
@@ -35,9 +38,7 @@ def depthwise_kernel(
     with written() as kernel:
         data = builder.arg("data", builder.buffer((window.batch * window.height * window.width * window.channels,), "int8"))
         read = builder.arg("weights", builder.buffer((packed.size,), "int8"))
-        arrays = [
-            builder.arg(f"array{at}", builder.buffer(one.shape, str(one.dtype))) for at, one in enumerate(rescaling.arrays)
-        ]
+        arrays = rescaling.arguments()
         output = builder.arg("output", builder.buffer((window.batch * high * wide * window.channels,), "int8"))
         image = padded(data, window, zero_point)
         with loop(window.batch) as batch, loop(high) as row:
@@ -47,29 +48,36 @@ def depthwise_kernel(
                     for start, pixels, times in split(wide, dialect.pixels):
                         with loop(times) as index:
                             column = start + index * pixels
-                            totals = _sums(image, read, window, (batch, row, column), (channel, lanes), pixels, group)
+                            bias = builder.bind(rescaling.first_sum(channel, arrays, dialect, lanes))
+                            totals = _sums((image, read, bias), window, (batch, row, column), (channel, lanes), pixels, group)
                             for pixel, total in enumerate(totals):
                                 at = ((batch * high + row) * wide + column + pixel) * window.channels + channel
-                                codes = rescaling.apply(total, channel, lanes, arrays, dialect)
+                                codes = rescaling.apply_biased(total, channel, lanes, arrays, dialect)
                                 builder.buffer_store(output, codes, [span(at, lanes)])
     return kernel.get().with_attr(MACS, window.macs // window.channels), packed
 
 
 def split_lanes(size: int, lanes: int) -> list[tuple[int, int, int]]:
-    """Start, width and count of whole vectors, and of what is left, value by value."""
-    whole, rest = divmod(size, lanes)
-    return [part for part in ((0, lanes, whole), (whole * lanes, 1, rest)) if part[2]]
+    """Start, width and count of whole vectors, of the halves that what is left fills, and of single values."""
+    parts, start = [], 0
+    while start < size:
+        if count := (size - start) // lanes:
+            parts.append((start, lanes, count))
+            start += lanes * count
+        lanes = lanes // 2 if lanes > _LEAST_LANES else 1
+    return parts
 
 
 def _sums(
-    image: Any, weights: Any, window: Window, place: tuple[Any, Any, Any], channels: tuple[Any, int], pixels: int, group: int
+    given: tuple[Any, Any, Any], window: Window, place: tuple[Any, Any, Any], channels: tuple[Any, int], pixels: int, group: int
 ) -> list[Any]:
-    """For neighbouring pixels the sums of neighbouring channels."""
+    """For neighbouring pixels the sums of neighbouring channels; given are the image, the weights and the bias."""
+    image, weights, bias = given
     batch, row, column = place
     channel, lanes = channels
     height, width = window.kernel
     narrow = "int16" if group > 1 else "int32"
-    totals: list[Any] = [None] * pixels
+    totals = [bias] * pixels
     for start in range(0, height * width, group):
         taps = range(start, min(start + group, height * width))
         factors = [
@@ -82,5 +90,5 @@ def _sums(
                 at = window.at(batch, row, column + pixel, tap // width, tap % width) + channel
                 partial = partial + builder.cast(vector(image, at, lanes), typed(narrow, lanes)) * factor
             wide = builder.cast(partial, typed("int32", lanes))
-            totals[pixel] = builder.bind(wide if totals[pixel] is None else totals[pixel] + wide)
+            totals[pixel] = builder.bind(totals[pixel] + wide)
     return totals

@@ -24,6 +24,8 @@ from vlab.compiling.workload import MACS
 
 _BYTES = 16
 """Of a vector."""
+_MOST_PIXELS = 6
+"""More would not amortise the weights' load much further."""
 _ALONE = 16
 """Vectors of sums where there is one pixel."""
 
@@ -153,12 +155,16 @@ class QuadKernel:
                     copy_windows(image, read, window, self.length, batch, row)
                 for block in self.blocks:
                     with loop(block.tiles) as tile:
-                        for start, pixels, times in split(wide, self.dialect.side_by_side(block.chains)):
+                        for start, pixels, times in split(wide, self._pixels(block)):
                             with loop(times) as index:
                                 place = batch, row, start + index * pixels
                                 totals = self._sums((read, weights, spreads), arrays, place, pixels, block, tile)
                                 self._store(totals, arrays, output, place, block, tile)
         return kernel.get().with_attr(MACS, window.macs)
+
+    def _pixels(self, block: _Block) -> int:
+        """Of a tile: as many as the registers hold the sums of."""
+        return min(_MOST_PIXELS, max(1, self.dialect.sums // block.vectors))
 
     def _spreads(self, weights: Any) -> Any:
         """Vectors that put a chunk's bytes into their order and spread them, made of the orders before the weights."""
@@ -167,7 +173,7 @@ class QuadKernel:
             order = builder.bind(vector(weights, index * _BYTES, _BYTES))
             for step in range(QUAD):
                 at = (index * QUAD + step) * _BYTES
-                builder.buffer_store(spreads, self.dialect.taken(order, self.dialect.spread(step)), [span(at, _BYTES)])
+                builder.buffer_store(spreads, self.dialect.spread(order, step), [span(at, _BYTES)])
         return spreads
 
     def _sums(
@@ -200,27 +206,36 @@ class QuadKernel:
                         builder.bind(_loaded(image, source + start + index * size, _BYTES if self.copies else size))
                         for source in sources
                     ]
-                    places = [self.dialect.spread(step) for step in range(size // QUAD)]
+                    places = None
                     if block.spreads is not None:
                         chunk = block.spreads + run * sum(count for _, _, count in self._chunks()) + number + index
-                        places = [vector(spreads, (chunk * QUAD + step) * _BYTES, _BYTES) for step in range(size // QUAD)]
-                    self._chunk(data, [builder.bind(one) for one in places], (weights, read), chains, totals)
+                        at = [(chunk * QUAD + step) * _BYTES for step in range(size // QUAD)]
+                        places = [builder.bind(vector(spreads, one, _BYTES)) for one in at]
+                    self._chunk(data, places, (weights, read, size // QUAD), chains, totals)
                 number += count
         return totals
 
     def _chunk(
-        self, data: list[Any], places: list[Any], weights: tuple[Any, Any], chains: Chains, totals: list[list[Any]]
+        self,
+        data: list[Any],
+        places: list[Any] | None,
+        weights: tuple[Any, Any, int],
+        chains: Chains,
+        totals: list[list[Any]],
     ) -> None:
-        """Add what one chunk of the data gives."""
+        """Add what one chunk of the data gives; weights are the buffer, the place in it, and the steps of the chunk."""
+        buffer, base, steps = weights
         spread: dict[int, list[Any]] = {}
         for chain in chains:
-            steps = sorted({half // 2 for half in chain})
-            for step in steps:
+            needed = sorted({half // 2 for half in chain})
+            for step in needed:
                 if step not in spread:
-                    spread[step] = [builder.bind(self.dialect.taken(one, places[step])) for one in data]
+                    place = None if places is None else places[step]
+                    spread[step] = [builder.bind(self.dialect.spread(one, step, place)) for one in data]
             for index in range(len(totals[0])):
-                at = [weights[1] + (index * len(places) + step) * _BYTES for step in steps]
-                factors = {step: builder.bind(vector(weights[0], one, _BYTES)) for step, one in zip(steps, at, strict=True)}
+                factors = {
+                    step: builder.bind(vector(buffer, base + (index * steps + step) * _BYTES, _BYTES)) for step in needed
+                }
                 for pixel, sums in enumerate(totals):
                     pairs = [(spread[half // 2][pixel], factors[half // 2], half % 2) for half in chain]
                     total = self.dialect.chained(vector(sums[index], 0, QUAD), pairs)

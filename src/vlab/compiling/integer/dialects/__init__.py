@@ -7,7 +7,7 @@ sum, which is a vector of `lanes` partial sums.
 from vlab.compiling.integer.dialects.avx2 import Avx2
 from vlab.compiling.integer.dialects.dialect import Dialect
 from vlab.compiling.integer.dialects.dsp import Dsp
-from vlab.compiling.integer.dialects.neon import Neon
+from vlab.compiling.integer.dialects.neon import Neon, NeonDot
 from vlab.compiling.integer.dialects.rvv import Rvv
 from vlab.targets import Target
 
@@ -18,7 +18,7 @@ def dialect_of(target: Target) -> Dialect:
     """The way of a target's CPU."""
     emit = target.emit or target.lower
     if emit.mtriple.startswith("aarch64"):
-        return Neon()
+        return NeonDot() if "+dotprod" in emit.mattr else Neon()
     if emit.mtriple.startswith("thumbv7em"):
         return Dsp()
     if emit.mtriple.startswith("riscv64") and "+v" in emit.mattr:

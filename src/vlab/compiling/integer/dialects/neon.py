@@ -26,39 +26,40 @@ Chains = tuple[tuple[int, ...], ...]
 class Neon(Dialect):
     """AArch64 without dot product: SMULL and SMLAL into int16, then pairwise into int32 with SADALP."""
 
+    pixels: int = 4
+    sums: int = 12
+    """Vectors of them in a tile."""
     vectors: int = 4
     """Of four channels, side by side in a tile."""
     vector: int = 16
     shifts_offset: bool = False
 
     def chains(self, chunks: Sequence[npt.NDArray[np.int8]]) -> tuple[Chains, list[npt.NDArray[np.int8]]]:
-        """The longest sums that int16 holds in all chunks of weights [channel, byte], and each chunk's order for that."""
+        """The longest sums that int16 holds in all chunks of weights [channel, byte], and each chunk's order for that.
+
+        They end where a step does: what two of them shared would wait in registers for the second.
+        """
         size = chunks[0].shape[1]
-        for count in range(1, size // 2):
-            parts = np.array_split(np.arange(size // 2), count)
+        steps = np.arange(size // 2).reshape(-1, 2)
+        for count in range(1, len(steps) + 1):
+            parts = [part.ravel().tolist() for part in np.array_split(steps, count)]
             orders = [grouping(chunk, [len(part) for part in parts]) for chunk in chunks]
             found = [order for order in orders if order is not None]
             if len(found) == len(chunks):
-                return tuple(tuple(part.tolist()) for part in parts), found
+                return tuple(tuple(part) for part in parts), found
         return tuple((half,) for half in range(size // 2)), [np.arange(size, dtype=np.int8)] * len(chunks)
-
-    def side_by_side(self, chains: Sequence[Chains]) -> int:
-        """Pixels of a tile: fewer where chains share a step, whose data and weights wait in registers for the next."""
-        return 2 if any(len(chain) % 2 for one in chains for chain in one) else 3
 
     def arranged(self, quads: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """Weights [..., channel, byte] as a vector: of all four channels the first two bytes, then the others."""
         shape = quads.shape[:-2]
         return np.ascontiguousarray(quads.reshape(*shape, QUAD, 2, 2).swapaxes(-3, -2))
 
-    def taken(self, data: Any, places: Any) -> Any:
-        """Bytes of a vector by their places, with TBL."""
+    def spread(self, data: Any, step: int, places: Any = None) -> Any:
+        """Two bytes of a vector four times, and the two after them, with TBL; or the bytes at other places."""
+        if places is None:
+            numbers = [QUAD * step + 2 * half + byte for half in range(2) for _ in range(QUAD) for byte in range(2)]
+            places = tirx.Shuffle([tirx.const(number, "int8") for number in numbers], list(range(len(numbers))))
         return tirx.call_llvm_pure_intrin("int8x16", "llvm.aarch64.neon.tbl1.v16i8", data, places)
-
-    def spread(self, step: int) -> Any:
-        """Places of two bytes four times, and of the two after them."""
-        places = [QUAD * step + 2 * half + byte for half in range(2) for _ in range(QUAD) for byte in range(2)]
-        return tirx.Shuffle([tirx.const(place, "int8") for place in places], list(range(len(places))))
 
     def chained(self, total: Any, pairs: Sequence[tuple[Any, Any, int]]) -> Any:
         """A total plus the products of halves, 0 or 1, of spread data and weights."""
@@ -105,6 +106,33 @@ class Neon(Dialect):
         if low > np.iinfo(np.int8).min:
             codes = tirx.call_llvm_pure_intrin(dtype, f"llvm.smax.v{lanes}i8", codes, tirx.const(low, dtype))
         return codes
+
+
+@dataclass(frozen=True)
+class NeonDot(Neon):
+    """AArch64 with dot product (Armv8.2): SDOT adds four products to each of four sums, by four bytes out of sixteen."""
+
+    sums: int = 16
+
+    def chains(self, chunks: Sequence[npt.NDArray[np.int8]]) -> tuple[Chains, list[npt.NDArray[np.int8]]]:
+        """Each step by itself: nothing overflows."""
+        size = chunks[0].shape[1]
+        steps = tuple((half, half + 1) for half in range(0, size // 2, 2))
+        return steps, [np.arange(size, dtype=np.int8)] * len(chunks)
+
+    def arranged(self, quads: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """Each channel's bytes side by side."""
+        return np.ascontiguousarray(quads)
+
+    def spread(self, data: Any, step: int, places: Any = None) -> Any:
+        """Four bytes four times, which the instruction itself does."""
+        del places
+        return builder.reinterpret("int8x16", tirx.Shuffle([builder.reinterpret("int32x4", data)], [step] * QUAD))
+
+    def chained(self, total: Any, pairs: Sequence[tuple[Any, Any, int]]) -> Any:
+        """With SDOT, of both halves at once."""
+        data, weights, _ = pairs[0]
+        return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, weights, data)
 
 
 def _by_fours(intrinsic: str, lanes: int, a: Any, b: Any) -> Any:

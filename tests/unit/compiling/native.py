@@ -99,11 +99,15 @@ class Collected:
         """Compare this value."""
         self.outputs[name] = rank
 
-    def agree(self, target: Target, directory: Path) -> tuple[Kernel, ...]:
-        """Assert that every output is ONNX Runtime's, and return what the schedule said."""
+    def model(self) -> Any:
+        """The model as it is now."""
         inputs = [tensor(name, value.shape) for name, value in self.inputs.items()]
         outputs = [tensor(name, [None] * rank) for name, rank in self.outputs.items()]
-        model = onnx_model(self.nodes, inputs, outputs, self.weights)
+        return onnx_model(self.nodes, inputs, outputs, self.weights)
+
+    def agree(self, target: Target, directory: Path) -> tuple[Kernel, ...]:
+        """Assert that every output is ONNX Runtime's, and return what the schedule said."""
+        model = self.model()
         columns = list(self.inputs.values())
         got, report = run(model, columns, target, directory)
         for name, ours, theirs in zip(self.outputs, got, reference(model, columns), strict=True):

@@ -174,15 +174,44 @@ def convolutions_of_all_kinds() -> Collected:
     three = model.node("Add", conv(scaled, (12, 12, 3), pads=[2, 0]), model.node("Sigmoid", scaled))
     model.output(model.node("AveragePool", three, kernel_shape=[4], pads=[2, 1], strides=[3]), 3)
     model.output(model.node("GlobalAveragePool", three), 3)
+
+    tensor = model.value(2, 5, 6, 20)
+    for operator, axes in (("ReduceMean", [1, 2]), ("ReduceMean", [2]), ("ReduceSum", [0, 1]), ("ReduceSum", [1])):
+        model.weights[f"axes{len(model.weights)}"] = np.array(axes, np.int64)
+        model.output(model.node(operator, tensor, list(model.weights)[-1], keepdims=0), 4 - len(axes))
     return model
 
 
 @pytest.mark.parametrize("target", [AVX2, SCALAR], ids=["vectors", "scalars"])
-def test_transposed_convolutions_and_those_over_one_axis_agree_and_have_rules(target: Target, tmp_path: Path):
+def test_convolutions_of_all_kinds_and_reductions_agree_and_have_rules(target: Target, tmp_path: Path):
     """Strides, dilations, paddings, groups and weights that are inputs give ONNX Runtime's numbers, and nothing falls back."""
     report = convolutions_of_all_kinds().agree(target, tmp_path)
 
     assert () == tuple(kernel for kernel in report if kernel.reason)
+
+
+def test_convolutions_of_all_kinds_agree_on_an_emulated_board(save: Save, cache: Path):
+    """The compile's own check, which runs on the board, finds ONNX Runtime's numbers with RISC-V vectors as well."""
+    model = convolutions_of_all_kinds().model()
+
+    compiled = compiling.compile_model(save(model), ready("riscv/rv64gcv-linux"), cache=cache)
+
+    assert () == tuple(kernel for kernel in compiled.manifest.kernels if kernel.reason)
+
+
+def test_what_no_rule_is_made_for_says_so_and_is_right(tmp_path: Path):
+    """Windows over three axes, pooling of channels that come first and reductions of other kinds are reported, not silent."""
+    model = Collected()
+    video = model.value(1, 4, 5, 6, 7)
+    model.output(model.node("Conv", video, model.value(3, 4, 2, 2, 2, known=True)), 5)
+    model.output(model.node("MaxPool", video, kernel_shape=[2, 3, 2], strides=[1, 2, 2]), 5)
+    model.output(model.node("AveragePool", model.value(1, 4, 9, 9), kernel_shape=[3, 3]), 4)
+    model.output(model.node("Cast", model.node("ArgMax", video, axis=1), to=1), 5)
+
+    report = model.agree(AVX2, tmp_path)
+
+    told = {kernel.name for kernel in report if not kernel.scheduled and "no rule is made" in kernel.reason}
+    assert {"conv3d", "max_pool3d", "avg_pool2d", "fused_argmax_cast"} == told
 
 
 @given(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tvm
 
+from vlab.compiling.expressions import bindings
 from vlab.compiling.lowering import Lowered, symbol
 from vlab.datasets import Array
 from vlab.errors import CompileError
@@ -156,7 +157,7 @@ def generate(lowered: Lowered, threads: int) -> Generated:
     walk = _Walk()
     for index, parameter in enumerate(lowered.main.params):
         walk.places[parameter] = _Place("input", index)
-    for binding in (binding for block in lowered.main.body.blocks for binding in block.bindings):
+    for binding in bindings(lowered.main):
         walk.bind(binding.var, binding.value)
 
     result = lowered.main.ret_ty

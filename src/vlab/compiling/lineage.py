@@ -19,6 +19,8 @@ import tvm
 from tvm import relax
 from tvm_ffi import StructuralKey
 
+from vlab.compiling.expressions import bindings
+
 Nodes = frozenset[str]
 
 _FUSION = "FuseOps"
@@ -42,7 +44,7 @@ class Origins:
     def nodes(self, module: Any) -> dict[str, str]:
         """The nodes by the variables of the module's `main`, in the model's order."""
         found = {}
-        for binding in _bindings(module["main"]):
+        for binding in bindings(module["main"]):
             noted = self._nodes.get(hash(binding.value)) or self._nodes.get(hash(binding.var))
             if noted:
                 found[binding.var.name] = noted[1]
@@ -125,13 +127,13 @@ class Lineage:
         firsts: dict[Any, Any] = {}
         seen: dict[Any, Any] = {}
         functions = dict(module.functions.items())
-        for binding in _bindings(module["main"]):
+        for binding in bindings(module["main"]):
             group = functions.get(getattr(binding.value, "op", None))
             if not isinstance(group, relax.Function):
                 if binding.var.name not in self._nodes:  # one of several results of a group
                     found[binding.var] = _NONE.union(*(found.get(operand, _NONE) for operand in _operands(binding.value)))
                 continue
-            calls = (inner.value for inner in _bindings(group) if _ATTRIBUTE in (getattr(inner.value, "attrs", None) or {}))
+            calls = (inner.value for inner in bindings(group) if _ATTRIBUTE in (getattr(inner.value, "attrs", None) or {}))
             found[binding.var] = _NONE.union(*(self._nodes[str(call.attrs[_ATTRIBUTE])] for call in calls))
             functions[binding.value.op] = plain = _Plain(module).visit_expr(group)
             firsts[binding.value.op] = seen.setdefault(StructuralKey(plain), binding.value.op)  # type: ignore[call-arg]
@@ -164,7 +166,7 @@ class _Graph:
         self.users: dict[Any, list[tuple[Any, int]]] = {}
         """Of every variable and parameter: who uses it and at which place; None for the function's result."""
         self._parameters = set(function.params)
-        for binding in _bindings(function):
+        for binding in bindings(function):
             self.operands[binding.var] = _operands(binding.value)
             self.users.setdefault(binding.var, [])
         self._result = _operands(function.body.body)
@@ -247,10 +249,6 @@ def _annotate(module: Any) -> Any:
 def _first(found: Mapping[Any, Nodes], uses: Iterable[tuple[Any, int]]) -> Nodes:
     """Nodes of the first user that has any."""
     return next((found[user] for user, _ in uses if user is not None and found[user]), _NONE)
-
-
-def _bindings(function: Any) -> list[Any]:
-    return [binding for block in function.body.blocks for binding in block.bindings]
 
 
 def _operands(value: Any) -> tuple[Any, ...]:

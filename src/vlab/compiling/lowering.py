@@ -14,6 +14,7 @@ from tvm_ffi import structural_walk
 
 from vlab.compiling import workload
 from vlab.compiling.constants import fold_constants
+from vlab.compiling.expressions import bindings, operator
 from vlab.compiling.integer import ToIntegers
 from vlab.compiling.kernels import approximating
 from vlab.compiling.kernels.convolution import conv2d
@@ -29,7 +30,6 @@ from vlab.compiling.lineage import Lineage
 from vlab.compiling.naming import name_in_memory
 from vlab.compiling.schedule import Registers, schedule_module
 from vlab.compiling.schedule.parallel import share_out, shared_out
-from vlab.compiling.schedule.registers import as_int
 from vlab.records import Kernel, KernelCall
 from vlab.targets import Target
 
@@ -168,9 +168,9 @@ def _legalisations(registers: Registers) -> dict[str, Callable[[Any, Any], Any]]
 def _operations(module: Any) -> int:
     """Operations of one inference; kernels that TVM cannot estimate count as none."""
     total = 0.0
-    values = [binding.value for block in module["main"].body.blocks for binding in block.bindings]
-    for value in values:
-        if getattr(getattr(value, "op", None), "name", "") == "relax.call_tir":
+    for binding in bindings(module["main"]):
+        value = binding.value
+        if operator(value) == "relax.call_tir":
             with suppress(RuntimeError):
                 total += s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": module[value.args[0]]}))
     return int(total)
@@ -190,7 +190,7 @@ def _plan(module: Any) -> Any:
 
 def _called(main: Any) -> set[str]:
     """Names of the kernels that main still calls; folding leaves others behind."""
-    values = [binding.value for block in main.body.blocks for binding in block.bindings]
+    values = [binding.value for binding in bindings(main)]
     return {value.op.name_hint for value in values if isinstance(getattr(value, "op", None), tvm.ir.GlobalVar)}
 
 
@@ -272,9 +272,8 @@ def _with_sums_on_the_stack(body: Any) -> Any:
 def _is_small_and_local(statement: Any) -> bool:
     if type(statement).__name__ != "AllocBuffer" or statement.buffer.scope() != "local":
         return False
-    dtype = tvm.DataType(str(statement.buffer.dtype))
-    values = prod(as_int(extent) for extent in statement.buffer.shape)
-    return values * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8) <= _LARGEST_ON_STACK
+    values = prod(int(extent) for extent in statement.buffer.shape)
+    return values * int(tvm.DataType(str(statement.buffer.dtype)).itemsize) <= _LARGEST_ON_STACK
 
 
 def _workspace_bytes(statements: Sequence[Any]) -> int:
@@ -284,7 +283,7 @@ def _workspace_bytes(statements: Sequence[Any]) -> int:
     def count(call: Any) -> None:
         nonlocal total
         if getattr(call.op, "name", "") == "tirx.TVMBackendAllocWorkspace":
-            total += -(-as_int(call.args[2]) // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
+            total += -(-int(call.args[2]) // _WORKSPACE_ALIGNMENT) * _WORKSPACE_ALIGNMENT
 
     for statement in statements:
         structural_walk(statement, (Call, count))

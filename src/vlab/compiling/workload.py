@@ -8,8 +8,8 @@ from tvm import relax, tirx
 from tvm.s_tir import SBlock
 from tvm_ffi import structural_walk
 
+from vlab.compiling.expressions import bindings, operator
 from vlab.compiling.lineage import Lineage
-from vlab.compiling.schedule.registers import as_int
 from vlab.records import KernelCall
 
 _REDUCE = 2
@@ -27,9 +27,9 @@ def calls(module: Any, lineage: Lineage) -> dict[str, KernelCall]:
         variable.name_hint: _macs(kernel) for variable, kernel in module.functions.items() if isinstance(kernel, tirx.PrimFunc)
     }
     found = {}
-    for binding in (binding for block in module["main"].body.blocks for binding in block.bindings):
+    for binding in bindings(module["main"]):
         value = binding.value
-        if getattr(getattr(value, "op", None), "name", "") != "relax.call_tir":
+        if operator(value) != "relax.call_tir":
             continue
         kernel, operands = value.args[0].name_hint, value.args[1].fields
         constant = [isinstance(operand, tvm.ir.GenericConst) for operand in operands]
@@ -53,13 +53,13 @@ computation, and of a computation that passes over most of its iterations."""
 def _macs(kernel: Any) -> int:
     """Executions of products that are added up in the kernel's reductions."""
     if kernel.attrs and MACS in kernel.attrs:
-        return as_int(kernel.attrs[MACS])
+        return int(kernel.attrs[MACS])
     total = 0
 
     def count(block: Any) -> None:
         nonlocal total
         if MACS in block.annotations:
-            total += as_int(block.annotations[MACS])
+            total += int(block.annotations[MACS])
         elif any(int(variable.iter_type) == _REDUCE for variable in block.iter_vars):
             iterations = prod(_extent(variable.dom.extent) for variable in block.iter_vars)
             stores: list[Any] = []
@@ -89,10 +89,9 @@ def _products(value: Any) -> int:
 def _bytes(ty: Any) -> int:
     if isinstance(ty, relax.TupleType):
         return sum(_bytes(field) for field in ty.fields)
-    dtype = tvm.DataType(str(ty.dtype))
-    return prod(_extent(extent) for extent in ty.shape) * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
+    return prod(_extent(extent) for extent in ty.shape) * int(tvm.DataType(str(ty.dtype)).itemsize)
 
 
 def _extent(extent: Any) -> int:
     """As a number; 1 where it is none, for models of dynamic shape are refused when their C is generated."""
-    return as_int(extent) if isinstance(extent, int) or hasattr(extent, "value") else 1
+    return int(extent) if isinstance(extent, int) or hasattr(extent, "value") else 1

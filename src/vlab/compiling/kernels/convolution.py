@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from tvm import relax, te, tirx, topi
 
+from vlab.compiling.expressions import constant
 from vlab.compiling.kernels.geometry import Geometry, of_float32
-from vlab.compiling.kernels.rewriting import constant
 from vlab.compiling.schedule import tiles
 from vlab.compiling.schedule.registers import ANNOTATION, Registers
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from tvm import tirx
 
-from vlab.compiling.schedule.registers import as_int
 from vlab.compiling.schedule.windows import Window
 
 MOST_PEELED = 256
@@ -41,8 +40,8 @@ class Geometry:
         """
         attributes, data = call.attrs, call.args[0].ty
         try:
-            batch, height, width, inputs = (as_int(extent) for extent in data.shape)
-            _, out_height, out_width, channels = (as_int(extent) for extent in call.ty.shape)
+            batch, height, width, inputs = (int(extent) for extent in data.shape)
+            _, out_height, out_width, channels = (int(extent) for extent in call.ty.shape)
         except TypeError:
             return None
         return cls(
@@ -55,7 +54,7 @@ class Geometry:
             stride=_pair(attributes.strides),
             dilation=_pair(attributes.dilation),
             before=_pair(attributes.padding),
-            groups=as_int(getattr(attributes, "groups", inputs)),
+            groups=int(getattr(attributes, "groups", inputs)),
         )
 
     @property
@@ -118,4 +117,4 @@ def of_float32(call: Any) -> bool:
 
 
 def _pair(values: Sequence[Any]) -> tuple[int, int]:
-    return as_int(values[0]), as_int(values[1])
+    return int(values[0]), int(values[1])

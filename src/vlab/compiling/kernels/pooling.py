@@ -5,8 +5,8 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from vlab.compiling.expressions import shape
 from vlab.compiling.kernels.geometry import Geometry, of_float32
-from vlab.compiling.kernels.rewriting import shape
 from vlab.compiling.schedule.registers import ANNOTATION
 
 

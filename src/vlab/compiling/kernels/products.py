@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
+from vlab.compiling.expressions import constant, operator, shape
+from vlab.compiling.kernels.rewriting import Definitions, rewrite
 from vlab.compiling.schedule import ANNOTATION, Registers
 from vlab.compiling.schedule.product import AXES, PANELS, RULE, pick_tile
 

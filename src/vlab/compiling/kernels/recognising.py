@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from vlab.compiling.kernels.rewriting import Definitions, constant, operator, rewrite, shape
+from vlab.compiling.expressions import constant, operator, shape
+from vlab.compiling.kernels.rewriting import Definitions, rewrite
 
 _POWERS = (2.0, 3.0)
 """Exponents that are cheaper, and no less accurate, as products."""

@@ -1,10 +1,12 @@
 """Rewriting of a Relax main function, binding by binding: a variable keeps its name and type and gets another value."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import tvm
 from tvm import relax
+
+from vlab.compiling.expressions import bindings, operator
 
 
 class Definitions:
@@ -59,27 +61,3 @@ def rewrite(module: Any, rule: Rule) -> Any:
     module.update_func(module.get_global_var("main"), rewritten)
     passes = [relax.transform.Normalize(), relax.transform.DeadCodeElimination()]
     return tvm.transform.Sequential(passes)(module)
-
-
-def bindings(function: Any) -> Iterator[Any]:
-    """All bindings of a function, in order."""
-    return (binding for block in function.body.blocks for binding in block.bindings)
-
-
-def operator(value: Any) -> str:
-    """Name of the operator that a value calls; empty where it is no such call."""
-    return getattr(getattr(value, "op", None), "name", "")
-
-
-def constant(value: Any) -> Any:
-    """Values of a constant as an array, or None where it is none."""
-    return value.value.numpy() if isinstance(value, tvm.ir.expr.GenericConst) else None
-
-
-def shape(value: Any) -> tuple[int, ...]:
-    """Shape of a tensor.
-
-    Raises:
-        AttributeError, TypeError, ValueError: it is no tensor of a fixed shape.
-    """
-    return tuple(int(extent) for extent in value.ty.shape)

@@ -14,7 +14,8 @@ from tvm import relax, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as script
 
-from vlab.compiling.kernels.rewriting import Definitions, operator, rewrite, shape
+from vlab.compiling.expressions import operator, shape
+from vlab.compiling.kernels.rewriting import Definitions, rewrite
 from vlab.compiling.schedule import ANNOTATION, WRITTEN, Registers
 
 _OPAQUE = 8

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx, topi
 
+from vlab.compiling.expressions import constant
 from vlab.compiling.kernels.convolution import address, group_of, shaped, tiled
 from vlab.compiling.kernels.geometry import MOST_PEELED, Geometry, of_float32
-from vlab.compiling.kernels.rewriting import constant
 from vlab.compiling.schedule.registers import ANNOTATION, Registers
 from vlab.compiling.schedule.windows import Window, by_phase
 from vlab.compiling.workload import MACS

@@ -5,8 +5,8 @@ from typing import Any
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from vlab.compiling.kernels.rewriting import Definitions, bindings, constant, operator, rewrite, shape
-from vlab.compiling.schedule.registers import as_int
+from vlab.compiling.expressions import bindings, constant, operator, shape
+from vlab.compiling.kernels.rewriting import Definitions, rewrite
 
 _RANK = 3
 """Of batch, channels and one axis."""
@@ -46,7 +46,7 @@ class _Joiner(PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: Any) -> Any:
         """The same value from an operator over images, where one of its operands was an image."""
         call = self.visit_expr_post_order(call)
-        if operator(call) == "relax.expand_dims" and [as_int(axis) for axis in call.attrs.axis] == [_HEIGHT]:
+        if operator(call) == "relax.expand_dims" and [int(axis) for axis in call.attrs.axis] == [_HEIGHT]:
             whole = self._image(call.args[0])
             return call if whole is None else whole
         if operator(call) not in _ELEMENTWISE or not all(map(_over_one_axis, call.args)):
@@ -73,7 +73,7 @@ class _Joiner(PyExprMutator):  # type: ignore[misc]
 
 def _loses_height(squeeze: Any) -> bool:
     axes = squeeze.attrs.axis
-    return axes is not None and [as_int(axis) for axis in axes] == [_HEIGHT] and len(shape(squeeze.args[0])) == _RANK + 1
+    return axes is not None and [int(axis) for axis in axes] == [_HEIGHT] and len(shape(squeeze.args[0])) == _RANK + 1
 
 
 def _over_one_axis(argument: Any) -> bool:
@@ -86,11 +86,11 @@ def _image(value: Any) -> Any:
 
 
 def _pair(extents: Any, above: int) -> tuple[int, int]:
-    return above, as_int(extents[0])
+    return above, int(extents[0])
 
 
 def _padding(call: Any) -> tuple[int, int, int, int]:
-    before, after = (as_int(extent) for extent in call.attrs.padding)
+    before, after = (int(extent) for extent in call.attrs.padding)
     return 0, before, 0, after
 
 
@@ -103,7 +103,7 @@ def _conv(call: Any) -> Any:
         strides=_pair(attributes.strides, 1),
         padding=_padding(call),
         dilation=_pair(attributes.dilation, 1),
-        groups=as_int(attributes.groups),
+        groups=int(attributes.groups),
     )
 
 
@@ -117,7 +117,7 @@ def _conv_transpose(call: Any) -> Any:
         padding=_padding(call),
         output_padding=_pair(attributes.output_padding, 0),
         dilation=_pair(attributes.dilation, 1),
-        groups=as_int(attributes.groups),
+        groups=int(attributes.groups),
     )
 
 

@@ -17,7 +17,7 @@ from tvm import tirx
 
 from vlab.compiling.schedule.fused import Fused
 from vlab.compiling.schedule.nests import Expr, Stmt, bind, integer, load, loop, sequence, spread
-from vlab.compiling.schedule.registers import ANNOTATION, Registers, as_int
+from vlab.compiling.schedule.registers import ANNOTATION, Registers
 from vlab.compiling.schedule.sums import Sums
 from vlab.compiling.schedule.windows import Span, Window, of_image
 
@@ -29,7 +29,7 @@ def convolution(function: Any, registers: Registers) -> Any:
         UnfitError: what was fused to it is not elementwise.
     """
     fused = Fused.of(function, ANNOTATION)
-    number = {key: as_int(value) for key, value in fused.attributes.items() if key != ANNOTATION}
+    number = {key: int(value) for key, value in fused.attributes.items() if key != ANNOTATION}
     declarations: list[Stmt] = []
     if number["merged"] > 1:
         fused, declarations = fused.with_rows_merged(number["merged"])
@@ -86,8 +86,8 @@ class _Convolution:
         self.tile, self.columns, self.groups = (number[key] for key in ("tile", "columns", "groups"))
         self.kernel = number["kernel_h"], number["kernel_w"]
         self.channels_first, self.packed = bool(number["channels_first"]), bool(number["packed"])
-        self.batch, *_, channels = (as_int(extent) for extent in fused.output.shape)
-        self.inputs, self.channels = as_int(fused.data.shape[3]) // self.groups, channels // self.groups
+        self.batch, *_, channels = (int(extent) for extent in fused.output.shape)
+        self.inputs, self.channels = int(fused.data.shape[3]) // self.groups, channels // self.groups
 
     def loops(self) -> Stmt:
         """All images, groups, channels, rows and columns."""

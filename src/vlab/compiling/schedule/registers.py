@@ -37,8 +37,3 @@ class UnfitError(Exception):
 def shape(buffer: Any) -> list[int]:
     """Shape of a buffer."""
     return [int(extent) for extent in buffer.shape]
-
-
-def as_int(value: Any) -> int:
-    """A constant of TVM's as a Python integer."""
-    return int(getattr(value, "value", value))

@@ -13,7 +13,7 @@ from tvm import tirx
 from vlab.compiling.schedule.convolution import guarded, in_columns, in_tiles
 from vlab.compiling.schedule.fused import Fused
 from vlab.compiling.schedule.nests import Expr, Stmt, bind, load, loop, sequence
-from vlab.compiling.schedule.registers import ANNOTATION, Registers, as_int
+from vlab.compiling.schedule.registers import ANNOTATION, Registers
 from vlab.compiling.schedule.sums import Sums
 from vlab.compiling.schedule.windows import Span, Window, of_image
 
@@ -33,7 +33,7 @@ def sliding(function: Any, registers: Registers) -> Any:
         UnfitError: what was fused to it is not elementwise.
     """
     fused = Fused.of(function, ANNOTATION)
-    number = {key: as_int(value) for key, value in fused.attributes.items() if key not in (ANNOTATION, "operation")}
+    number = {key: int(value) for key, value in fused.attributes.items() if key not in (ANNOTATION, "operation")}
     downs, acrosses = of_image(fused.data, fused.output, number)
     return fused.around(sequence([_Sliding(fused, registers, rows, wide).loops() for rows in downs for wide in acrosses]))
 
@@ -64,7 +64,7 @@ class _Sliding:
     def __init__(self, fused: Fused, registers: Registers, rows: Window, wide: Window) -> None:
         self.fused, self.lanes, self.rows, self.wide = fused, registers.lanes, rows, wide
         self.operation = str(fused.attributes["operation"])
-        self.batch, _, _, self.channels = (as_int(extent) for extent in fused.output.shape)
+        self.batch, _, _, self.channels = (int(extent) for extent in fused.output.shape)
         taps = self.rows.kernel * self.wide.kernel
         self.unrolled = taps <= _LARGEST_UNROLLED
         product = self.operation == "product"

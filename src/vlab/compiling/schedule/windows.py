@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
-from vlab.compiling.schedule.registers import as_int
-
 
 @dataclass(frozen=True)
 class Span:
@@ -31,12 +29,12 @@ def of_image(data: Any, output: Any, attributes: Mapping[str, int]) -> tuple[lis
 
     def axis(number: int, letter: str) -> list[Window]:
         window = Window(
-            size=as_int(data.shape[number]),
+            size=int(data.shape[number]),
             kernel=attributes[f"kernel_{letter}"],
             stride=attributes[f"stride_{letter}"],
             dilation=attributes[f"dilation_{letter}"],
             before=attributes[f"before_{letter}"],
-            out=as_int(output.shape[number]),
+            out=int(output.shape[number]),
         )
         return by_phase(window) if attributes.get("transposed") else [window]
 

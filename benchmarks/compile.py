@@ -19,6 +19,7 @@ from benchmarks.sections.bench import Bench, default_core
 from benchmarks.tasks import Kept, Outcome, Task
 from vlab import settings
 from vlab.errors import VlabError
+from vlab.journal import write_whole
 
 SECTIONS = {module.SECTION: module for module in (speed, compiling, instructions, arm64, integer, operators)}
 _INTERRUPTED = 130
@@ -113,10 +114,7 @@ def _write(report: Report, directory: Path, stem: str) -> None:
         ".md": markdown(report, f"{stem}.svg").encode(),
     }
     for suffix, content in contents.items():
-        path = directory / f"{stem}{suffix}"
-        fresh = path.with_suffix(f"{suffix}.fresh")
-        fresh.write_bytes(content)
-        fresh.replace(path)
+        write_whole(directory / f"{stem}{suffix}", content)
 
 
 def _tell(words: str) -> None:

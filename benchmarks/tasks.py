@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.bars import Row
 from vlab import settings
 from vlab.errors import EvidenceError, MissingToolError, VlabError
+from vlab.journal import write_whole
 from vlab.records import Record, Sha256, digest_file, utc_now
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
@@ -107,10 +108,7 @@ class Kept:
         except VlabError as error:
             return self._outcome(tuple(_without_value(row, error) for row in task.rows), started)
         outcome = self._outcome(tuple(figure.complete(row) for figure, row in zip(figures, task.rows, strict=True)), started)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        fresh = self.path(task).with_suffix(".fresh")
-        fresh.write_bytes(outcome.to_json())
-        fresh.replace(self.path(task))
+        write_whole(self.path(task), outcome.to_json())
         return outcome
 
     def _outcome(self, rows: tuple[Row, ...], started: float) -> Outcome:

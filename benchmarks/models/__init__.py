@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.models import convolutional, transformer
 from benchmarks.models.graph import Network
+from vlab.journal import write_whole
 
 FLOAT: dict[str, Callable[[], Network]] = {
     "ds-cnn": convolutional.ds_cnn,
@@ -36,8 +37,5 @@ def write(name: str, directory: Path) -> Path:
     """Write a model as `NAME.onnx` into a directory, unless it is there."""
     path = directory / f"{name}.onnx"
     if not path.is_file():
-        directory.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".fresh")
-        fresh.write_bytes(build(name).model.SerializeToString(deterministic=True))
-        fresh.replace(path)
+        write_whole(path, build(name).model.SerializeToString(deterministic=True))
     return path

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from vlab.compiling.importing.rewriting.node import FormError, Node
 from vlab.compiling.importing.rewriting.rules import Emitter, rewrites
-from vlab.compiling.importing.rewriting.windows import extent, padded
+from vlab.compiling.importing.rewriting.windows import extents, padded
 from vlab.datasets import Array
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
@@ -68,18 +68,12 @@ def _places(node: Node, sizes: list[int]) -> Array:
     kernel = node.get("kernel_shape", [])
     rank = len(sizes)
     strides, dilations = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
-    begins, lengths = [], []
-    for axis in range(rank):
-        reach = (kernel[axis] - 1) * dilations[axis] + 1
-        begin, length = extent(node, axis, sizes[axis], reach, rank)
-        begins.append(begin)
-        lengths.append(length)
     along = [
-        (np.arange(lengths[axis])[:, None] * strides[axis] - begins[axis] + np.arange(kernel[axis]) * dilations[axis])
-        for axis in range(rank)
+        (np.arange(length)[:, None] * strides[axis] - begin + np.arange(kernel[axis]) * dilations[axis])
+        for axis, (begin, _, length) in enumerate(extents(node, sizes, kernel))
     ]
     rows = []
-    for output in itertools.product(*(range(length) for length in lengths)):
+    for output in itertools.product(*(range(len(places)) for places in along)):
         grids = np.meshgrid(*(along[axis][output[axis]] for axis in range(rank)), indexing="ij")
         inside = np.logical_and.reduce([(grid >= 0) & (grid < size) for grid, size in zip(grids, sizes, strict=True)])
         clipped = [np.clip(grid, 0, size - 1) for grid, size in zip(grids, sizes, strict=True)]

@@ -16,11 +16,11 @@ from vlab.compiling.integer.broadcast import blocks
 from vlab.compiling.integer.dialects.rvv import Rvv
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window
-from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
+from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
 from vlab.compiling.workload import MACS
 
 _UNROLLED = 10
-"""Taps in the innermost loop, at most, if a row of the window has no more."""
+"""Taps in the innermost loop, at most, if a window has no more in one channel."""
 _WORTH = 0.9
 """Share of the vectors that is worth it."""
 
@@ -67,9 +67,10 @@ class PlanarKernel:
                 for first, channels, count in split(window.outputs, self.dialect.pixels):
                     with loop(count) as index, loop(self.vectors) as place:
                         channel = first + index * channels
-                        totals = self._sums(image, weights, arrays, place * lanes, (channel, channels))
+                        totals = self._sums(image, weights, place * lanes, (channel, channels))
                         for offset, total in enumerate(totals):
-                            sums = [vector(total, 0, lanes)]
+                            bias = self.rescaling.first_sum(channel + offset, arrays, self.dialect)
+                            sums = [builder.bind(vector(total, 0, lanes) + builder.broadcast(bias, lanes))]
                             (one,) = self.rescaling.apply_to_all(
                                 sums, channel + offset, lanes, arrays, self.dialect, shared=True
                             )
@@ -88,21 +89,25 @@ class PlanarKernel:
         place, inner = divmod(row * high, down), divmod(column * wide, across)
         return (place[1] * across + inner[1]) * self.plane + place[0] * self.pitch + inner[0]
 
-    def _sums(self, image: Any, weights: Any, arrays: list[Any], place: Any, outputs: tuple[Any, int]) -> list[Any]:
+    def _sums(self, image: Any, weights: Any, place: Any, outputs: tuple[Any, int]) -> list[Any]:
         """For neighbouring pixels the sums of some channels, each a local buffer."""
         window, lanes = self.window, self.dialect.vector
         channel, channels = outputs
         totals = [builder.alloc_buffer((lanes,), "int32", scope="local") for _ in range(channels)]
-        for offset, total in enumerate(totals):
-            bias = self.rescaling.first_sum(channel + offset, arrays, self.dialect)
-            builder.buffer_store(total, builder.broadcast(bias, lanes), [span(0, lanes)])
+        for total in totals:
+            builder.buffer_store(total, zeros("int32", lanes), [span(0, lanes)])
         height, width = window.kernel
         taps = height * width
         planes = window.strides[0] * window.strides[1] * self.plane
         places = [self._tap(*divmod(tap, width)) for tap in range(taps)]
-        with self.dialect.rolled(window.channels) as inner:
-            for start in range(0, taps, _UNROLLED):
-                for tap in range(start, min(start + _UNROLLED, taps)):
+        turn = max(
+            size
+            for size in range(1, window.channels + 1)
+            if window.channels % size == 0 and size * taps <= max(taps, _UNROLLED)
+        )
+        with self.dialect.rolled(window.channels // turn) as index:
+            for inner in (index * turn + one for one in range(turn)):
+                for tap in range(taps):
                     pixels = self.dialect.reload(image, inner * planes + place + places[tap], lanes)
                     for offset, total in enumerate(totals):
                         weight = weights[((channel + offset) * window.channels + inner) * taps + tap]

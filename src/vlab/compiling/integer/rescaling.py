@@ -96,8 +96,12 @@ class Rescaling:
         shared: bool = False,
     ) -> list[Any]:
         """The codes of several sums of the same channels that began with the bias; shared, all lanes are of one channel."""
-        values = (self._read(one, channel, 1 if shared else lanes, buffers, dialect) for one in self._multiplier)
-        mantissa, left, right = (builder.broadcast(value, lanes) for value in values) if shared else values
+
+        def values(array: npt.NDArray[Any]) -> Any:
+            read = self._read(array, channel, 1 if shared else lanes, buffers, dialect)
+            return builder.broadcast(read, lanes) if shared else read
+
+        mantissa, left, right = values(self.mantissa), values(self.left), values(self.right)
         highs = []
         for total in totals:
             shifted = tirx.shift_left(total, left) if self.left.any() else total
@@ -112,10 +116,6 @@ class Rescaling:
     def first_sum(self, channel: Any, buffers: Sequence[Any], dialect: Dialect, lanes: int = 1) -> Any:
         """The bias of neighbouring channels, for sums to begin with."""
         return self._read(self.bias, channel, lanes, buffers, dialect)
-
-    @property
-    def _multiplier(self) -> tuple[npt.NDArray[Any], ...]:
-        return self.mantissa, self.left, self.right
 
     def repeated(self, times: int) -> "Rescaling":
         """The same for all channels several times over."""

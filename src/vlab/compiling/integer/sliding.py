@@ -18,6 +18,9 @@ from vlab.compiling.integer.window import Window
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
 from vlab.compiling.workload import MACS
 
+_SUMS = 2
+"""Vectors of sums at a time; with more LLVM spills what they are multiplied from."""
+
 
 class SlidingKernel:
     """One kernel: its packed weights, and its code."""
@@ -57,7 +60,7 @@ class SlidingKernel:
                         read = vector(weights, channel * taps + tap * lanes, lanes)
                         builder.buffer_store(factors, builder.cast(read, typed("int16", lanes)), [span(tap * lanes, lanes)])
                     with loop(window.batch) as batch, loop(high) as row:
-                        for start, width, times in _columns(wide, step, 2):
+                        for start, width, times in _columns(wide, step):
                             with loop(times) as index:
                                 column = start + index * width
                                 columns = range(0, width, step)
@@ -91,12 +94,13 @@ class SlidingKernel:
         with self.dialect.rolled(height) as inner_row:
             line = batch * self._lines + row * self.window.strides[0] + inner_row * self.window.dilation[0]
             for tap in range(width):
-                factor = self.dialect.reload(factors, (inner_row * width + tap) * lanes, lanes)
-                for offset, total in zip(columns, totals, strict=True):
-                    at = self._at(line, column, offset * stride + tap * dilation) + channel
-                    read = self.dialect.reload(image, at, lanes)
-                    grown = self.dialect.multiply_add_vectors(vector(total, 0, lanes), read, factor, lanes)
-                    builder.buffer_store(total, grown, [span(0, lanes)])
+                with self.dialect.rolled(1, apart=self.neighbours > 1):
+                    factor = self.dialect.reload(factors, (inner_row * width + tap) * lanes, lanes)
+                    for offset, total in zip(columns, totals, strict=True):
+                        at = self._at(line, column, offset * stride + tap * dilation) + channel
+                        read = self.dialect.reload(image, at, lanes)
+                        grown = self.dialect.multiply_add_vectors(vector(total, 0, lanes), read, factor, lanes)
+                        builder.buffer_store(total, grown, [span(0, lanes)])
         return totals
 
     @property
@@ -174,9 +178,9 @@ def _neighbours(window: Window, lanes: int) -> int:
     return most
 
 
-def _columns(wide: int, step: int, most: int) -> list[tuple[int, int, int]]:
+def _columns(wide: int, step: int) -> list[tuple[int, int, int]]:
     """Start, width and count of pieces of a row of outputs; the last may start before the one before it ends."""
-    pieces = [piece for piece in split(wide // step * step, most * step) if piece[2]]
+    pieces = [piece for piece in split(wide // step * step, _SUMS * step) if piece[2]]
     return pieces if wide % step == 0 else [*pieces, (wide - step, step, 1)]
 
 

@@ -79,12 +79,12 @@ class Rvv(Dialect):
         builder.evaluate(tirx.call_llvm_intrin("void", "llvm.riscv.vsse", *operands))
 
     @contextmanager
-    def rolled(self, extent: int) -> Iterator[Any]:
+    def rolled(self, extent: int, *, apart: bool = False) -> Iterator[Any]:
         """A loop that LLVM does not unroll, since it does not know that no CPU has vectors this long.
 
         Unrolled, it would interleave its turns, and spill their sums.
         """
-        if extent == 1:
+        if extent == 1 and not apart:
             yield 0
             return
         nothing = tirx.shift_right(tirx.vscale(), tirx.const(20, "int32"))

@@ -1,5 +1,6 @@
 """Quantised models natively: against LiteRT's reference kernels bit for bit, against ONNX Runtime in what they agree on."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from tests.artifacts import TRAINED
 from tests.boards import ready
 from tests.unit.compiling.conftest import onnx_model, tensor
+from tests.unit.compiling.tflite_model import separable as separable_tflite
 from vlab import processes, reference
-from vlab.compiling import compile_model
+from vlab.compiling import compile_model, importing, lowering
 from vlab.compiling.building import Compiled
 from vlab.datasets import read_rows, write_rows
 from vlab.records import ModelFormat
@@ -130,3 +132,27 @@ def test_a_quantised_onnx_model_runs_as_integers(
     assert all("conv" not in name and "matmul" not in name for name in between), between
     assert [] == [kernel.reason for kernel in compiled.manifest.kernels if "in float32" in kernel.reason]
     assert compiled.manifest.weights_bytes < 3000
+
+
+@pytest.mark.parametrize("name", ["arm/cortex-m3", "riscv/rv32imac"])
+def test_an_int8_model_needs_no_floating_point(name: str, tmp_path: Path):
+    """Where there is no FPU, the kernels of an int8 model call no soft float; those of its float twin do."""
+    target = ready(name)
+
+    assert soft_float(separable_tflite("int8"), target, tmp_path) == []
+    assert soft_float(separable_tflite("float32"), target, tmp_path) != []
+
+
+def soft_float(model: bytes, target: Target, folder: Path) -> list[str]:
+    """Routines of soft float (Arm's run-time ABI, libgcc) that a model's kernels call."""
+    imported = importing.import_tflite(model, {})
+    lowered = lowering.lower(imported.module, imported.nodes, target, 1)
+    lowering.emit_object(lowered, target).write_to_file(str(folder / "kernels.o"), "o")
+    lister = target.compiler.program.removesuffix("gcc") + "nm"
+    done = processes.run_limited([lister, "--undefined-only", "--just-symbols", folder / "kernels.o"], timeout_s=60)
+    assert done.returncode == 0, done.last_words
+    return [
+        symbol
+        for symbol in done.stdout.decode().split()
+        if re.match(r"__aeabi_([fd]|[iul]+2[fd])|__\w+[sd]f([23]|[sd]i)", symbol)
+    ]

@@ -28,6 +28,13 @@ class Dsp(Dialect):
         """With SMLAD."""
         return tirx.call_llvm_pure_intrin("int32", "llvm.arm.smlad", data, weights, total)
 
+    def unknown_zero(self, varying: Any) -> Any:
+        """0 for whatever varies in a loop, by USAT to no bits; LLVM does not know, and leaves what depends on it in the loop.
+
+        Out of it, it would move more words than there are registers, and read them back from the stack.
+        """
+        return builder.bind(tirx.call_llvm_pure_intrin("int32", "llvm.arm.usat", varying, tirx.const(0, "int32")))
+
     def high_multiply(self, x: Any, mantissa: Any, lanes: int, *, rounding: bool) -> Any:
         """With SMMULR or SMMUL, of twice the sum: doubled by a shift, as LLVM would double the product of 64 bits instead."""
         del lanes

@@ -117,6 +117,20 @@ def test_operators_that_the_importer_takes_wrongly_agree(save: Save, compile_for
     assert [0, 0] == [output.max_abs_err for output in numerics.outputs if output.name != "summed"]
 
 
+def test_a_long_chain_of_choices_takes_time_by_its_length(save: Save, compile_for: Compile):
+    """Each of sixteen values is read twice by the next: computed anew for every reader they would be 2^16."""
+    nodes = [helper.make_node("Greater", ["x0", "zero"], ["positive"])]
+    for step in range(16):
+        nodes += [
+            helper.make_node("Tanh", [f"x{step}"], [f"t{step}"]),
+            helper.make_node("Sigmoid", [f"x{step}"], [f"s{step}"]),
+            helper.make_node("Where", ["positive", f"t{step}", f"s{step}"], [f"x{step + 1}"]),
+        ]
+    model = onnx_model(nodes, [tensor("x0", [1, 19])], [tensor("x16", [1, 19])], {"zero": np.float32(0)})
+
+    assert 1 == len(compile_for(save(model), timeout_s=60).manifest.kernels)
+
+
 def test_a_model_that_computes_in_half_precision_is_checked_as_one(save: Save, compile_for: Compile):
     """Casts to float32 at its ends do not make it more exact, and an output beside it that is float32 throughout stays so."""
     model = small_cnn()

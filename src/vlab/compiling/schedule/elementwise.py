@@ -21,6 +21,9 @@ from vlab.compiling.schedule.tiles import pieces
 
 _SPATIAL = 0
 """Kind of a block iterator (tirx.IterVar)."""
+_MOST_REPEATED = 8
+"""Operands of a value that is read more than once and computed anew each time; in a chain of such values they multiply, so that
+those with more are computed once, into memory."""
 _MOST_SEAMS = 64
 """More conditions than that along one axis are a table, not seams."""
 
@@ -33,16 +36,34 @@ def elementwise(function: Any, registers: Registers) -> Any:
     """
     schedule = Schedule(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
     root = schedule.get_sblock("root", "main")
+    kept = []
     for block in list(schedule.get_child_blocks(root))[:-1]:
-        written = schedule.get(block).writes[0].source
-        if not any(written.same_as(parameter) for parameter in schedule.mod["main"].params):
+        stage = schedule.get(block)
+        written = stage.writes[0].source
+        if any(written.same_as(parameter) for parameter in schedule.mod["main"].params):
+            continue
+        if len(_loads(stage.body)) > _MOST_REPEATED and _readers(schedule, root, written) > 1:
+            kept.append(written)
+        else:
             schedule.compute_inline(block)
     outputs = [schedule.get(block) for block in schedule.get_child_blocks(root)]
-    body = sequence([_each(block, registers) for block in outputs])
+    body = sequence([*map(tirx.AllocBuffer, kept), *(_each(block, registers) for block in outputs)])
     kernel = tirx.PrimFunc(list(function.params), body)
     for key, value in function.attrs.items():
         kernel = kernel.with_attr(key, value)
     return kernel
+
+
+def _loads(statement: Any) -> list[Any]:
+    loads: list[Any] = []
+    structural_walk(statement, (TensorLoad, loads.append))
+    return loads
+
+
+def _readers(schedule: Schedule, root: Any, buffer: Any) -> int:
+    """How often a buffer is read."""
+    stages = [schedule.get(block).body for block in schedule.get_child_blocks(root)]
+    return sum(load.source.same_as(buffer) for stage in stages for load in _loads(stage))
 
 
 def _each(block: Any, registers: Registers) -> Stmt:
@@ -64,8 +85,7 @@ class _Chain:
         """All loops."""
         if not self.axes:
             return self.store
-        loads: list[Any] = []
-        structural_walk(self.store.value, (TensorLoad, loads.append))
+        loads = _loads(self.store.value)
         whole = [load for load in loads if shape(load.source) == self.extents and _same(load.indices, self.axes)]
         constant = [load for load in loads if all(isinstance(index, tirx.IntImm) for index in load.indices)]
         if len(self.axes) > 1 and len(whole) + len(constant) == len(loads) and not self._uses_axes_elsewhere():

@@ -69,10 +69,10 @@ class Tiling:
 
     def apply(self) -> Any:
         """The scheduled kernel."""
+        if not any(map(self._reduces, self._blocks())):
+            return elementwise(self.function, self.registers)
         self._inline_producers()
         reductions = [index for index, block in enumerate(self._blocks()) if self._reduces(block)]
-        if not reductions:
-            return elementwise(self.function, self.registers)
         if len(reductions) == 1:
             self._tile(reductions[0])
         self._vectorise_rest()

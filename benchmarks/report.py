@@ -41,8 +41,9 @@ ABOUT = {
         "Instructions against ONNX Runtime's aarch64 build",
         "The wheel of the same version for aarch64, in the same emulator with the same processor; its count is a mean over "
         "eight inferences after the first. ONNX Runtime chooses its kernels by what the emulated processor has: "
-        "the targets' are Armv8.0, without dot products and half floats; `max` has all that QEMU knows, SVE and SME too, while "
-        "our executable stays the one for Cortex-A53. `python -m benchmarks.versus.arm64` fetches it.",
+        "Cortex-A53 and A72 are Armv8.0, without dot products and half floats, Cortex-A76 has both; `max` has all that QEMU "
+        "knows, SVE and SME too, while our executable stays the one for Cortex-A53. `python -m benchmarks.versus.arm64` "
+        "fetches it.",
     ),
     "integer": About(
         "Integer models",

@@ -27,4 +27,4 @@ def infer(compiled: Compiled, target: Target, rows: Sequence[Array], work: Path)
 
 def calls_of(compiled: Compiled) -> tuple[KernelCall, ...]:
     """The kernel calls of an artifact."""
-    return Calls.from_json((compiled.directory / "calls.json").read_bytes()).calls
+    return Calls.from_json((compiled.directory / Calls.FILE).read_bytes()).calls

@@ -19,6 +19,7 @@ from vlab.compiling.toolchain import Harness, Sources
 from vlab.errors import CompileError, DifferenceError, EvidenceError
 from vlab.records import (
     ArtifactManifest,
+    Calls,
     CompileOptions,
     FileRef,
     MemoryRegion,
@@ -32,7 +33,7 @@ from vlab.records import (
 from vlab.reference import runtime_name
 from vlab.targets import Target
 
-_KEPT = (linking.EXECUTABLE, exchange.SOURCE, exchange.CALLS)
+_KEPT = (linking.EXECUTABLE, exchange.SOURCE, Calls.FILE)
 """Files of an artifact; the source is for readers, with its header, the calls are for its profile."""
 
 

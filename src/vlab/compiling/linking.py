@@ -34,7 +34,7 @@ def link(directory: Path, target: Target, harness: Harness, product: Product, *,
     if firmware is None:
         pool = ("-pthread", str(harness.directory / THREADS)) if product.threads > 1 else ()
         return Linked(_run(directory, target.compiler, harness, pool, timeout_s), ())
-    calls = Calls.from_json((directory / exchange.CALLS).read_bytes()).calls
+    calls = Calls.from_json((directory / Calls.FILE).read_bytes()).calls
     layers = memory.layers(calls, product.kernels)
     memory.expect_room(firmware, product, layers)
     executable = _run(directory, target.compiler, harness, _image_options(firmware, harness, product, len(calls)), timeout_s)

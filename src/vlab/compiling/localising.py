@@ -103,7 +103,7 @@ class _Search:
         product = building.work_apart(order, folder, left, _WORK_BYTES)
         linked = linking.link(folder, target, Harness.of(target), product, timeout_s=left)
         answers = checking.run(linked.executable, target, product, timeout_s=left)
-        calls = Calls.from_json((folder / exchange.CALLS).read_bytes()).calls
+        calls = Calls.from_json((folder / Calls.FILE).read_bytes()).calls
         found = []
         for spec, deviation in zip(product.outputs, answers.compare(product).deviations, strict=True):
             if not deviation.allowed:

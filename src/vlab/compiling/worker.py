@@ -91,7 +91,7 @@ def _compile(order: Order, directory: Path, stage: Callable[[str], None]) -> Pro
     (directory / exchange.SOURCE).write_text(generated.source, encoding="utf-8")
     (directory / exchange.ASSEMBLY).write_text(generating.WEIGHTS, encoding="utf-8")
     (directory / exchange.WEIGHTS).write_bytes(generated.weights)
-    (directory / exchange.CALLS).write_bytes(Calls(calls=generated.calls).to_json())
+    (directory / Calls.FILE).write_bytes(Calls(calls=generated.calls).to_json())
     inputs = _named(imported.inputs, generated.inputs)
     outputs = tuple(_told(spec, outline) for spec in _named(imported.outputs, generated.outputs))
 

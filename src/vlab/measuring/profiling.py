@@ -13,9 +13,6 @@ from vlab.measuring.running import Program
 from vlab.records import ArtifactManifest, CallProfile, Calls, KernelCall, KernelProfile
 from vlab.targets import Target
 
-CALLS = "calls.json"
-"""File of an artifact that says what every kernel call has to do."""
-
 _INPUTS, _READINGS = "inputs.bin", "readings.bin"
 _TRIAL_COUNT, _MOST_REPETITIONS, _FEWEST_REPETITIONS = 3, 1000, 10
 _DURATION_NS = 1_000_000_000
@@ -79,7 +76,7 @@ def kernel_calls(directory: Path) -> tuple[KernelCall, ...]:
         MeasureError: it does not say.
     """
     try:
-        return Calls.from_json((directory / CALLS).read_bytes()).calls
+        return Calls.from_json((directory / Calls.FILE).read_bytes()).calls
     except (OSError, EvidenceError) as error:
         raise MeasureError(f"the artifact does not say what its kernels do ({error}); compile the model again") from error
 

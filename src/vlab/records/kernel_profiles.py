@@ -1,6 +1,6 @@
 """Where an inference spends its time: kernel by kernel, in the words of the model."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,8 +32,10 @@ class KernelCall(Record):
 
 
 class Calls(Record):
-    """The kernel calls of an inference in order: calls.json in an artifact's directory."""
+    """The kernel calls of an inference in order."""
 
+    FILE: ClassVar[str] = "calls.json"
+    """In an artifact's directory."""
     format: Literal["vlab-calls/v1"] = "vlab-calls/v1"
     calls: tuple[KernelCall, ...]
 

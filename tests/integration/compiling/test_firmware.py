@@ -97,7 +97,7 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Targ
             (directory / exchange.SOURCE).write_text(MODEL + ONE_CALL)
             (directory / exchange.ASSEMBLY).write_text('.section .weights,"a"\n.byte 1, 2, 3, 4\n')
             call = KernelCall(kernel="k", nodes=("n",), macs=0, weight_bytes=4, input_bytes=17, output_bytes=12)
-            (directory / exchange.CALLS).write_bytes(Calls(calls=(call,)).to_json())
+            (directory / Calls.FILE).write_bytes(Calls(calls=(call,)).to_json())
             empty = [target.compiler.find(), *target.compiler.flags, "-c", "-x", "c", "/dev/null", "-o", exchange.KERNELS]
             assert 0 == processes.run_limited(empty, timeout_s=30, cwd=directory).returncode
             strict = target.compiler.model_copy(update={"flags": (*target.compiler.flags, "-Wall", "-Wextra", "-Werror")})

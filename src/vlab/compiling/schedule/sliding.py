@@ -1,7 +1,7 @@
 """Windows that slide over each channel by itself: depthwise convolution, maximum and average pooling, over NHWC data.
 
 Vectors run along the channels. A tile of neighbouring columns stays in registers; their windows overlap, and what they share is
-loaded once. The weights of a small window stay in registers over the whole image where there are enough.
+loaded once. The weights of a small window stay in registers over a row at least where there are enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,13 @@ from vlab.compiling.schedule.windows import Span, Window, of_image
 
 _LARGEST_UNROLLED = 9
 """Taps of a window whose rows are unrolled as well."""
+_CHANNELS_OF_A_LINE = 16
+"""float32 values in 64 bytes, the cache line of nearly every CPU that has a cache."""
+_FEW_PLACES = 128
+"""Of an image: a line of each stays in the nearest cache even where they lie in few of its sets."""
+_NEAREST_CACHE_BYTES = 16 * 1024
+"""That windows may fill: half of what small CPUs have."""
+_FLOAT_BYTES = 4
 _MOST_VECTORS = 4
 _FEWEST_COLUMNS = 4
 """For which it pays to keep weights in registers."""
@@ -88,16 +95,28 @@ class _Sliding:
     def loops(self) -> Stmt:
         """All images, channels, rows and columns.
 
-        A tile of channels goes over the whole image: between two rows that share data lie only the values of these channels,
-        few enough for the nearest cache, and the weights stay where they are.
+        As many channels go over the whole image together as the nearest cache holds the rows of a window for; one tile of them
+        where the image is so small that it stays there, as the weights then stay in registers.
         """
-        tile = min(self.lanes * self.vectors, self.channels)
+        part = self.lanes * self.vectors
+        if self.rows.size * self.wide.size > _FEW_PLACES:
+            part = max(part, _CHANNELS_OF_A_LINE)
+            part = max(part, _NEAREST_CACHE_BYTES // (self.rows.kernel * self.wide.size * _FLOAT_BYTES) // part * part)
         return loop(
-            "image", self.batch, lambda image: in_tiles(self.channels, tile, lambda *channels: self._tile(image, *channels))
+            "image", self.batch, lambda image: in_tiles(self.channels, part, lambda *channels: self._rows(image, *channels))
         )
 
-    def _tile(self, image: Expr, channel: Expr, width: int) -> Stmt:
-        """The whole output, in the channels of a tile."""
+    def _rows(self, image: Expr, first: Expr, width: int) -> Stmt:
+        """The whole output, in some neighbouring channels."""
+        tile = self.lanes * self.vectors
+
+        def row(row: Expr) -> Stmt:
+            return in_tiles(width, tile, lambda channel, width: self._tile(image, row, first + channel, width))
+
+        return loop("row", self.rows.out, row)
+
+    def _tile(self, image: Expr, row: Expr, channel: Expr, width: int) -> Stmt:
+        """A row of the output, in the channels of a tile."""
         weights: Weights = {}
         statements: list[Stmt] = []
         for down in range(self.rows.kernel if self.kept else 0):
@@ -105,16 +124,10 @@ class _Sliding:
                 weights[down, across], loads = self._load_weights(Sums(0, width, self.lanes), channel, down, across)
                 statements += loads
 
-        def row(row: Expr) -> Stmt:
-            return in_columns(
-                self.wide,
-                self.columns,
-                lambda column, span: self._block(
-                    _Block(image, row, channel, column, span, Sums(span.length, width, self.lanes), weights)
-                ),
-            )
+        def columns(column: Expr, span: Span) -> Stmt:
+            return self._block(_Block(image, row, channel, column, span, Sums(span.length, width, self.lanes), weights))
 
-        return sequence([*statements, loop("row", self.rows.out, row)])
+        return sequence([*statements, in_columns(self.wide, self.columns, columns)])
 
     def _load_weights(self, sums: Sums, channel: Expr, down: Any, across: Any) -> tuple[list[Expr], list[Stmt]]:
         """Names for the weights of a tap, and the statements that load them."""

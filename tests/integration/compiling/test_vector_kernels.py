@@ -15,8 +15,8 @@ from vlab.records import ModelFormat
 SAMPLES = 3
 CONVOLUTIONS = (
     # height, width, channels, outputs, kernel, stride, dilation, valid, activation
-    (12, 40, 3, 16, (3, 3), 1, 1, 0, 1),  # few outputs, many pixels: vectors of pixels
-    (33, 36, 4, 10, (3, 5), 2, 1, 1, 0),  # every second pixel
+    (9, 64, 3, 16, (3, 3), 1, 1, 0, 1),  # few outputs, many pixels: vectors of pixels of a row
+    (33, 36, 4, 10, (3, 5), 2, 1, 1, 0),  # every second pixel, vectors of several rows
     (7, 7, 5, 45, (3, 3), 1, 2, 0, 0),  # vectors of 32, 8 and 4 channels, and one alone
     (5, 8, 64, 64, (1, 1), 1, 1, 0, 1),
 )

@@ -15,7 +15,7 @@ from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
 from vlab.compiling.workload import MACS
 
-_UNROLLED = 16
+_UNROLLED = 32
 """Taps of one turn of the innermost loop."""
 
 
@@ -59,10 +59,14 @@ class BroadcastKernel:
                                 bias = self.rescaling.first_sum(channel, arrays, self.dialect, lanes)
                                 totals = self._sums(image, factors, place, lanes, pixels, bias)
                                 sums = [vector(total, 0, lanes) for total in totals]
-                                codes = self.rescaling.apply_to_all(sums, channel, lanes, arrays, self.dialect)
-                                for pixel, one in enumerate(codes):
-                                    at = ((batch * high + row) * wide + column + pixel) * window.outputs + channel
-                                    builder.buffer_store(output, one, [span(at, lanes)])
+                                products = self.rescaling.products(sums, channel, lanes, arrays, self.dialect)
+                                for product, total in zip(products, totals, strict=True):
+                                    builder.buffer_store(total, product, [span(0, lanes)])
+                                with self.dialect.rolled(1, apart=True):
+                                    codes = self.rescaling.codes(sums, channel, lanes, arrays, self.dialect)
+                                    for pixel, one in enumerate(codes):
+                                        at = ((batch * high + row) * wide + column + pixel) * window.outputs + channel
+                                        builder.buffer_store(output, one, [span(at, lanes)])
         return kernel.get().with_attr(MACS, window.macs)
 
     def _sums(self, image: Any, factors: Any, place: tuple[Any, Any, Any], lanes: int, pixels: int, bias: Any) -> list[Any]:
@@ -75,8 +79,9 @@ class BroadcastKernel:
         with self.dialect.rolled(rows) as inner_row, self.dialect.rolled(columns) as inner_column:
             sources = [self.window.at(batch, row, column + pixel, inner_row, inner_column) for pixel in range(pixels)]
             base = (inner_row * columns + inner_column) * run
-            for start, taps, count in split(run, _UNROLLED):
-                with self.dialect.rolled(count) as index:
+            unrolled = max(size for size in range(1, min(run, _UNROLLED) + 1) if run % size == 0)
+            for start, taps, count in split(run, unrolled if unrolled > _UNROLLED // 4 else _UNROLLED):
+                with self.dialect.rolled(count, apart=rows * columns == 1) as index:
                     for tap in range(taps):
                         step = start + index * taps + tap
                         factor = self.dialect.reload(factors, (base + step) * lanes, lanes)

@@ -19,7 +19,7 @@ from vlab.compiling.integer.window import Window
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
 from vlab.compiling.workload import MACS
 
-_UNROLLED = 10
+_UNROLLED = 20
 """Taps in the innermost loop, at most, if a window has no more in one channel."""
 _WORTH = 0.9
 """Share of the vectors that is worth it."""
@@ -45,7 +45,7 @@ class PlanarKernel:
         self.rows, self.pitch = (-(-size // stride) for size, stride in zip(window.padded, window.strides, strict=True))
         """Rows and columns of a plane."""
         self.plane = self.rows * self.pitch
-        self.vectors = vectors(window, dialect.vector)
+        self.aligned, self.vectors = _vectors(window, dialect.vector)
 
     def build(self) -> Any:
         """The kernel as a PrimFunc of data, packed weights, the arrays of the rescaling, and output."""
@@ -59,7 +59,7 @@ class PlanarKernel:
             weights = builder.arg("weights", builder.buffer((self.packed.size,), "int8"))
             arrays = self.rescaling.arguments()
             output = builder.arg("output", builder.buffer((window.batch * high * wide * window.outputs,), "int8"))
-            beyond = (self._reach() + self.vectors * lanes) - self.plane
+            beyond = self._reach() + self._place(self.vectors - 1) + lanes - self.plane
             image = builder.alloc_buffer((planes * self.plane + max(0, beyond),), "int16")
             codes = builder.alloc_buffer((window.outputs * self.vectors * lanes,), "int8")
             with loop(window.batch) as batch:
@@ -67,7 +67,7 @@ class PlanarKernel:
                 for first, channels, count in split(window.outputs, self.dialect.pixels):
                     with loop(count) as index, loop(self.vectors) as place:
                         channel = first + index * channels
-                        totals = self._sums(image, weights, place * lanes, (channel, channels))
+                        totals = self._sums(image, weights, self._place(place), (channel, channels))
                         for offset, total in enumerate(totals):
                             bias = self.rescaling.first_sum(channel + offset, arrays, self.dialect)
                             sums = [builder.bind(vector(total, 0, lanes) + builder.broadcast(bias, lanes))]
@@ -78,6 +78,12 @@ class PlanarKernel:
                             builder.buffer_store(codes, one, [span(at, lanes)])
                 self._copy_out(codes, output, batch)
         return kernel.get().with_attr(MACS, window.macs)
+
+    def _place(self, index: Any) -> Any:
+        """Offset in a plane of the first output in a vector."""
+        if not self.aligned:
+            return index * self.dialect.vector
+        return index // self.aligned * self.pitch + index % self.aligned * self.dialect.vector
 
     def _reach(self) -> int:
         """Farthest offset of a tap in its plane."""
@@ -151,7 +157,8 @@ class PlanarKernel:
         window = self.window
         high, wide = window.output
         with loop(window.outputs) as channel, loop(high) as row:
-            source = channel * (self.vectors * self.dialect.vector) + row * self.pitch
+            line = self.aligned * self.dialect.vector or self.pitch
+            source = channel * (self.vectors * self.dialect.vector) + row * line
             target = ((batch * high + row) * wide) * window.outputs + channel
             for first, lanes, count in blocks(wide, self.dialect.widths):
                 with loop(count) as index:
@@ -161,17 +168,18 @@ class PlanarKernel:
 
 
 def is_shorter(window: Window, dialect: Rvv) -> bool:
-    """Whether fewer vectors are multiplied than where each holds channels of a pixel; by enough to lay out the planes."""
+    """Whether fewer vectors are multiplied than if each held channels of a pixel; by enough to lay out the planes."""
     pixels = window.batch * window.output[0] * window.output[1]
     across_channels = pixels * sum(count for _, _, count in blocks(window.outputs, dialect.widths))
-    return window.batch * window.outputs * vectors(window, dialect.vector) < across_channels * _WORTH
+    return window.batch * window.outputs * _vectors(window, dialect.vector)[1] < across_channels * _WORTH
 
 
-def vectors(window: Window, lanes: int) -> int:
-    """Vectors of pixels that reach from the first output to the last."""
+def _vectors(window: Window, lanes: int) -> tuple[int, int]:
+    """Vectors of pixels in a row, or 0 where fewer do if they reach over the ends of rows; and how many there are in all."""
     high, wide = window.output
     pitch = -(-window.padded[1] // window.strides[1])
-    return -(-((high - 1) * pitch + wide) // lanes)
+    aligned, flat = -(-wide // lanes), -(-((high - 1) * pitch + wide) // lanes)
+    return (aligned, high * aligned) if high * aligned <= flat else (0, flat)
 
 
 def _of_phase(phase: int, before: int, size: int, stride: int) -> tuple[int, int]:

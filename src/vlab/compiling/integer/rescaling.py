@@ -96,12 +96,23 @@ class Rescaling:
         shared: bool = False,
     ) -> list[Any]:
         """The codes of several sums of the same channels that began with the bias; shared, all lanes are of one channel."""
+        products = self.products(totals, channel, lanes, buffers, dialect, shared=shared)
+        return self.codes(products, channel, lanes, buffers, dialect, shared=shared)
 
-        def values(array: npt.NDArray[Any]) -> Any:
-            read = self._read(array, channel, 1 if shared else lanes, buffers, dialect)
-            return builder.broadcast(read, lanes) if shared else read
-
-        mantissa, left, right = values(self.mantissa), values(self.left), values(self.right)
+    def products(
+        self,
+        totals: Sequence[Any],
+        channel: Any,
+        lanes: int,
+        buffers: Sequence[Any],
+        dialect: Dialect,
+        *,
+        shared: bool = False,
+    ) -> list[Any]:
+        """The first half of that: the sums times the mantissa, int32."""
+        mantissa, left, right = (
+            self._spread(one, channel, lanes, buffers, dialect, shared=shared) for one in (self.mantissa, self.left, self.right)
+        )
         highs = []
         for total in totals:
             shifted = tirx.shift_left(total, left) if self.left.any() else total
@@ -110,8 +121,22 @@ class Rescaling:
                 highs.append(high_product(shifted, mantissa, right, lanes, dialect, exact=exact, signed=signed))
             else:
                 highs.append(builder.bind(dialect.high_multiply(builder.bind(shifted), mantissa, lanes, rounding=False)))
+        return highs
+
+    def codes(
+        self,
+        products: Sequence[Any],
+        channel: Any,
+        lanes: int,
+        buffers: Sequence[Any],
+        dialect: Dialect,
+        *,
+        shared: bool = False,
+    ) -> list[Any]:
+        """The second half: the products shifted, clamped and narrowed to int8."""
+        right = self._spread(self.right, channel, lanes, buffers, dialect, shared=shared)
         most, bounds = int(self.right.max()), (self.low, self.high)
-        return [dialect.shift_and_narrow(high, right, most, self.zero_point, bounds, lanes) for high in highs]
+        return [dialect.shift_and_narrow(one, right, most, self.zero_point, bounds, lanes) for one in products]
 
     def first_sum(self, channel: Any, buffers: Sequence[Any], dialect: Dialect, lanes: int = 1) -> Any:
         """The bias of neighbouring channels, for sums to begin with."""
@@ -132,6 +157,13 @@ class Rescaling:
             return np.pad(array, (0, -len(array) % multiple), "edge")
 
         return replace(self, bias=more(self.bias), mantissa=more(self.mantissa), left=more(self.left), right=more(self.right))
+
+    def _spread(
+        self, array: npt.NDArray[Any], channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect, *, shared: bool
+    ) -> Any:
+        if shared:
+            return builder.broadcast(self._read(array, channel, 1, buffers, dialect), lanes)
+        return self._read(array, channel, lanes, buffers, dialect)
 
     def _read(self, array: npt.NDArray[np.generic], channel: Any, lanes: int, buffers: Sequence[Any], dialect: Dialect) -> Any:
         """Values of one of the arrays for `lanes` neighbouring channels, as int32."""

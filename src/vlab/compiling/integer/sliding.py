@@ -94,7 +94,7 @@ class SlidingKernel:
         with self.dialect.rolled(height) as inner_row:
             line = batch * self._lines + row * self.window.strides[0] + inner_row * self.window.dilation[0]
             for tap in range(width):
-                with self.dialect.rolled(1, apart=self.neighbours > 1):
+                with self.dialect.rolled(1, apart=self.neighbours > 1 or stride > 1):
                     factor = self.dialect.reload(factors, (inner_row * width + tap) * lanes, lanes)
                     for offset, total in zip(columns, totals, strict=True):
                         at = self._at(line, column, offset * stride + tap * dilation) + channel

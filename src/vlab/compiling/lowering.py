@@ -15,6 +15,7 @@ from tvm_ffi import structural_walk
 from vlab.compiling import workload
 from vlab.compiling.constants import fold_constants
 from vlab.compiling.expressions import bindings, operator
+from vlab.compiling.holding import hold, release
 from vlab.compiling.integer import ToIntegers
 from vlab.compiling.kernels import approximating
 from vlab.compiling.kernels.convolution import conv2d
@@ -201,6 +202,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any, threads: int) -> Any
     module = tirx.transform.BindTarget(machine.with_host(machine))(module)
     module = tvm.transform.Sequential(
         [
+            _for_each("Hold", hold),
             s_tir.transform.CanonicalizeLoop(),
             s_tir.transform.LowerCrossThreadReduction(),
             s_tir.transform.LowerInitBlock(),
@@ -213,7 +215,7 @@ def _lower_kernels(functions: dict[str, Any], machine: Any, threads: int) -> Any
             s_tir.transform.StmtSimplify(),
             s_tir.transform.AnnotateIrregularLoop(),
             s_tir.transform.LowerOpaqueBlock(),
-            tirx.transform.prim_func_pass(lambda kernel, *_: share_out(kernel, threads), opt_level=0, name="ShareOut"),
+            _for_each("ShareOut", partial(share_out, threads=threads)),
             tirx.transform.FlattenBuffer(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
@@ -236,13 +238,19 @@ def _lower_kernels(functions: dict[str, Any], machine: Any, threads: int) -> Any
     module = tvm.IRModule({variable: _over_raw_pointers(function) for variable, function in module.functions.items()})
     return tvm.transform.Sequential(
         [
+            _for_each("Release", release),
             tirx.transform.FP8StorageLegalize(),
             tirx.transform.BF16StorageLegalize(),
             tirx.transform.LowerTVMBuiltin(),
             tirx.transform.LowerIntrin(),
-            tirx.transform.prim_func_pass(lambda kernel, *_: name_in_memory(kernel), opt_level=0, name="NameInMemory"),
+            _for_each("NameInMemory", name_in_memory),
         ]
     )(module)
+
+
+def _for_each(name: str, transform: Callable[[Any], Any]) -> Any:
+    """A pass that does something to each kernel."""
+    return tirx.transform.prim_func_pass(lambda kernel, *_: transform(kernel), opt_level=0, name=name)
 
 
 def _over_raw_pointers(function: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlab.compiling.integer.dialects.chains import grouping, longest_run
+from vlab.compiling.integer.dialects.chains import groupings, longest_run
 
 
 @given(
@@ -17,9 +17,10 @@ def test_an_order_lets_every_lane_hold_its_sum(seed: int, width: float, chains: 
     """With the data that makes each sum largest, either way, no partial sum of an order that was found leaves int16."""
     scaled = np.random.default_rng(seed).standard_normal((16, 2 * sum(chains))) * width
     weights = np.clip(np.round(scaled), -127, 127).astype(np.int8)
-    order = grouping(weights, chains)
-    if order is None:
+    orders = groupings(weights[np.newaxis], chains)
+    if orders is None:
         return
+    (order,) = orders
     assert list(range(weights.shape[1])) == sorted(order.tolist())
     placed, start = weights[:, order].astype(np.int64), 0
     for length in chains:
@@ -35,14 +36,20 @@ def test_an_order_lets_every_lane_hold_its_sum(seed: int, width: float, chains: 
 @pytest.mark.parametrize(("largest", "chains"), [(63, (4, 4)), (127, (2, 2, 2, 2)), (31, (8,))])
 def test_weights_that_always_fit_keep_their_order(largest: int, chains: tuple[int, ...]):
     """Where any order does, bytes stay where they are."""
-    weights = np.full((4, 16), largest, np.int8)
-    order = grouping(weights, chains)
-    assert order is not None
-    assert list(range(16)) == order.tolist()
+    weights = np.full((2, 4, 16), largest, np.int8)
+    orders = groupings(weights, chains)
+    assert orders is not None
+    assert [list(range(16))] * 2 == [order.tolist() for order in orders]
 
 
-def test_no_order_is_claimed_where_none_exists():
-    """A channel with too large weights for chains of four, in any order, has none."""
-    weights = np.full((1, 16), 64, np.int8)
-    assert grouping(weights, (4, 4)) is None
-    assert longest_run(weights) == 3
+@pytest.mark.parametrize("weights", [[64] * 16, [100] * 9 + [0] * 7], ids=["sum too large", "third of 100 too much"])
+def test_no_order_is_claimed_where_none_exists(weights: list[int]):
+    """Four sums of four have no room for them, however they are placed; then there is none for other chunks either."""
+    fits = np.zeros((1, 16), np.int8)
+    assert groupings(np.stack([fits, np.array([weights], np.int8)]), (4, 4)) is None
+    assert groupings(fits[np.newaxis], (4, 4)) is not None
+
+
+def test_neighbours_are_summed_up_as_far_as_int16_holds_them():
+    """Three products of weights of 64 and data of -128 fit, a fourth does not."""
+    assert 3 == longest_run(np.full((1, 16), 64, np.int8))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.dialects.chains import grouping, longest_run
+from vlab.compiling.integer.dialects.chains import groupings, longest_run
 from vlab.compiling.integer.dialects.dialect import Dialect
 from vlab.compiling.integer.writing import typed, zeros
 
@@ -43,10 +43,9 @@ class Neon(Dialect):
         steps = np.arange(size // 2).reshape(-1, 2)
         for count in range(1, len(steps) + 1):
             parts = [part.ravel().tolist() for part in np.array_split(steps, count)]
-            orders = [grouping(chunk, [len(part) for part in parts]) for chunk in chunks]
-            found = [order for order in orders if order is not None]
-            if len(found) == len(chunks):
-                return tuple(tuple(part) for part in parts), found
+            orders = groupings(np.stack(chunks), [len(part) for part in parts])
+            if orders is not None:
+                return tuple(tuple(part) for part in parts), orders
         return tuple((half,) for half in range(size // 2)), [np.arange(size, dtype=np.int8)] * len(chunks)
 
     def arranged(self, quads: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

@@ -49,3 +49,43 @@ def legalise_wrongly(operator: str, legalised: str, folder: Path, monkeypatch: p
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(WRONG.format(operator=operator, legalised=legalised))
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+
+
+SHIFTED = '''
+"""Loaded by every Python of the test: the integer kernel whose codes have one scale gives codes that are one too large."""
+import dataclasses
+import importlib.util
+import sys
+
+
+class Shifting:
+    def find_spec(self, name, path=None, target=None):
+        if name != "vlab.compiling.integer.rescaling":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            right = module.Rescaling.of
+
+            def wrong(bias, largest, scales, output, **options):
+                made = right(bias, largest, scales, output, **options)
+                return dataclasses.replace(made, zero_point=made.zero_point + (abs(output.scale - {scale}) < 1e-6))
+
+            module.Rescaling.of = wrong
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Shifting())
+'''
+
+
+def shift_codes(scale: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the integer kernel whose codes have this scale give codes that are all one too large."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SHIFTED.format(scale=scale))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")

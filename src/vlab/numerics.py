@@ -25,6 +25,9 @@ QUANTISED_SHARE = 0.999
 MOST_STEPS = 8
 """Steps that are allowed at the most, where the reference itself moves: ONNX Runtime's own two ways of computing a quantised
 MobileNetV2 are three steps apart."""
+MOST_BIAS = 0.5
+"""Steps that a quantised output may be off in the mean. Rounding ties the other way moves half of the values by one step at the
+most; what is further off is a wrong constant."""
 MOST_UNSETTLED = 0.01
 """Share of elements that may be left out because the reference itself moves; see `compare`."""
 
@@ -49,11 +52,13 @@ class Deviation:
     """Whether the largest element is the reference's, as far as the tolerance tells them apart; asked of quantised outputs."""
     unsettled: float
     """Share of the elements that are off and were left out because the reference itself moves."""
+    bias: float = 0.0
+    """Magnitude of a quantised output's mean error in steps, beyond two standard errors and what the reference itself moves."""
 
     @property
     def allowed(self) -> bool:
         """Whether the output agrees."""
-        return self.same_specials and self.same_top1 and self.within >= self.required
+        return self.same_specials and self.same_top1 and self.within >= self.required and self.bias <= MOST_BIAS
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,11 @@ def compare(
 
     What is allowed follows from the output. Floats: `RELATIVE_TOLERANCE` of the sample's largest value or of 1, less where an
     output is small in all samples; `HALF_RELATIVE_TOLERANCES` where anything on the way to it was computed in 16 bits.
-    Quantised outputs: one step for `QUANTISED_SHARE` of the elements, and the same top-1; where the reference
-    itself moves, twice as far, for two computations do, up to `MOST_STEPS`. Other whole numbers and truth values:
-    equal. NaN agrees with NaN and an infinity with the same one; such elements count as 0 on both sides in the figures. The
-    maximum error and its tolerance are those of the output and sample that come nearest to their tolerance; top-1 is that of
-    the first output.
+    Quantised outputs: one step for `QUANTISED_SHARE` of the elements, and the same top-1; where the reference itself moves,
+    twice as far, for two computations do, up to `MOST_STEPS`; in the mean `MOST_BIAS` steps further than it moves. Other whole
+    numbers and truth values: equal. NaN agrees with NaN and an infinity with the same one; such elements count as 0 on both
+    sides in the figures. The maximum error and its tolerance are those of the output and sample that come nearest to their
+    tolerance; top-1 is that of the first output.
 
     Args:
         got: for each output of the model an array [N, ...], N at least 1.
@@ -161,8 +166,24 @@ def _deviation(raw_ours: Array, raw_theirs: Array, moved: Sequence[Array], spec:
         same_specials=same_specials,
         same_top1=step is None or bool((_below_top(ours, theirs) <= 2 * tolerance[:, 0]).all()),
         unsettled=float(1 - np.mean(settled)),
+        bias=0.0 if step is None else _bias((ours - theirs) / step, [(_flat(one) - theirs) / step for one in moved], theirs),
     )
     return ours, theirs, deviation
+
+
+def _bias(errors: Array, moved: Sequence[Array], theirs: Array) -> float:
+    """Magnitude of the mean error beyond two standard errors and the largest mean of the reference's other answers.
+
+    What may be clamped, as the ends of an activation, is left out. Errors of one sample depend on one another, and so do those
+    of one element over samples that are alike: only as many are taken for independent as there are of the fewer.
+    """
+    inner = (theirs > theirs.min(initial=0.0)) & (theirs < theirs.max(initial=0.0))
+    if not inner.any():
+        return 0.0
+    independent = min(int(inner.any(axis=0).sum()), int(inner.any(axis=1).sum()))
+    allowed = 2 * max(float(errors[inner].std()), 0.5) / np.sqrt(independent)
+    allowed += max((abs(float(np.nan_to_num(one[inner]).mean())) for one in moved), default=0.0)
+    return max(0.0, abs(float(errors[inner].mean())) - float(allowed))
 
 
 def _near(values: Array, theirs: Array, tolerance: Array) -> Array:

@@ -156,6 +156,27 @@ def test_quantised_outputs_may_be_one_step_off(off_by_one: int, off_by_two: int,
     assert pytest.approx(1 - off_by_two / 2000) == compared.numerics.within
 
 
+@pytest.mark.parametrize(
+    ("width", "share", "moved", "agrees"),
+    [
+        pytest.param(500, 0.5, 0, True, id="as ties do"),
+        pytest.param(500, 1, 0, False, id="all to one side"),
+        pytest.param(500, 1, 1, True, id="as the reference moves"),
+        pytest.param(1, 1, 0, True, id="one element over samples that are alike"),
+    ],
+)
+def test_quantised_outputs_are_not_off_in_the_mean(width: int, share: float, moved: int, agrees: bool) -> None:
+    """One step to the same side, as by a wrong constant in a kernel, is no rounding, whatever share an activation clamps."""
+    theirs = np.random.default_rng(3).integers(-20, 21, (12, width)).clip(0, None).astype(np.int8)
+    off = ((np.arange(width) < share * width) & (theirs > 0)).astype(np.int8)
+
+    compared = compare(
+        [theirs + off], [theirs], reference="r", outputs=[quantised(width)], moved=[[theirs - moved * (theirs > 0)]]
+    )
+
+    assert agrees == compared.agrees
+
+
 def test_quantised_outputs_given_as_floats_are_measured_in_steps() -> None:
     """A step of a tenth is a tenth."""
     theirs = np.array([[0.1, 0.2, 12.7]], np.float32)

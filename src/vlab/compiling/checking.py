@@ -11,7 +11,7 @@ from vlab.compiling import exchange
 from vlab.compiling.exchange import Product
 from vlab.datasets import Array, read_rows
 from vlab.errors import CompileError, DifferenceError, MeasureError
-from vlab.numerics import MOST_UNSETTLED, Comparison, Deviation, compare
+from vlab.numerics import MOST_BIAS, MOST_UNSETTLED, Comparison, Deviation, compare
 from vlab.records import CheckCase, Numerics, TensorSpec
 from vlab.targets import Target
 
@@ -114,4 +114,6 @@ def _told(spec: TensorSpec, deviation: Deviation) -> str:
     specials = "" if deviation.same_specials else ", and infinities or NaN stand where the reference has other values"
     share = f" for {deviation.required:.1%} of the elements, got {deviation.within:.1%}" if deviation.required < 1 else ""
     top1 = "" if deviation.same_top1 else ", and its largest element is another one"
-    return f"output {spec.name} by up to {deviation.max_abs_err:.3g} (allowed {deviation.tolerance:.3g}{share}){specials}{top1}"
+    most = f"{deviation.tolerance:.3g}{share}"
+    bias = f", in the mean by {deviation.bias:.2g} steps (allowed {MOST_BIAS})" if deviation.bias > MOST_BIAS else ""
+    return f"output {spec.name} by up to {deviation.max_abs_err:.3g} (allowed {most}){specials}{top1}{bias}"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.miscompiling import give_wrong_kernel, legalise_wrongly
+from tests.miscompiling import give_wrong_kernel, legalise_wrongly, shift_codes
 from tests.unit.compiling.conftest import Save, onnx_model, small_cnn, tensor
 from tests.unit.compiling.tflite_model import dense_softmax, separable
 from vlab import compiling, targets
 from vlab.compiling import Compiled
 from vlab.compiling.cache import Cache
-from vlab.errors import CompileError, MissingToolError, ModelError
+from vlab.errors import CompileError, DifferenceError, MissingToolError, ModelError
 from vlab.records import ArtifactManifest, CompileOptions, digest_file
 
 Compile = Callable[..., Compiled]
@@ -168,6 +168,19 @@ def test_an_operator_that_is_compiled_wrongly_gives_no_artifact(
     ):
         compile_for(save(model), cache=tmp_path / "cache")
     assert ["locks"] == names(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("scale", [pytest.param(0.012, id="within"), pytest.param(0.015, id="last")])
+def test_a_small_constant_error_in_an_integer_kernel_gives_no_artifact(
+    compile_for: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+):
+    """One step too much in the codes of a kernel is found, although every output may be a step off by itself."""
+    shift_codes(scale, tmp_path / "wrong", monkeypatch)
+    path = tmp_path / "separable.tflite"
+    path.write_bytes(separable("int8"))
+
+    with pytest.raises(DifferenceError, match=r"output y by up to \d.*in the mean by|elements, got"):
+        compile_for(path, cache=tmp_path / "cache")
 
 
 def test_an_output_of_another_shape_than_the_reference_is_refused(

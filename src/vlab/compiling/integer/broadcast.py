@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects.rvv import Rvv
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, padded
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
@@ -19,8 +20,8 @@ _UNROLLED = 32
 """Taps of one turn of the innermost loop."""
 
 
-class BroadcastKernel:
-    """One kernel: its packed weights, and its code."""
+class BroadcastKernel(Kernel):
+    """Products of a byte of data and a vector of weights."""
 
     def __init__(
         self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Rvv

@@ -14,6 +14,7 @@ from tvm.tirx.script import builder
 from vlab.compiling.integer.broadcast import blocks, packed
 from vlab.compiling.integer.dialects.chains import longest_run
 from vlab.compiling.integer.dialects.rvv import Rvv
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window
 from vlab.compiling.integer.writing import loop, span, vector, written, zeros
@@ -25,8 +26,8 @@ _SPAN = 32
 """Taps that are summed up in equal chains."""
 
 
-class ChainedKernel:
-    """One kernel: its packed weights, and its code."""
+class ChainedKernel(Kernel):
+    """Products of a byte of data and a vector of weights, summed up as int16 first."""
 
     def __init__(self, window: Window, weights: npt.NDArray[np.int8], rescaling: Rescaling, dialect: Rvv) -> None:
         """`weights` are [outputs, 1, 1, channels]; the window has one output pixel."""

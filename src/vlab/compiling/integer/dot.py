@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.dialects.dialect import Dialect
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, copy_windows, padded
 from vlab.compiling.integer.writing import loop, span, split, vector, written, zeros
 from vlab.compiling.workload import MACS
 
 
-class DotKernel:
-    """One kernel: its packed weights, and its code."""
+class DotKernel(Kernel):
+    """Dot products of runs of bytes, in chunks."""
 
     def __init__(
         self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Dialect

@@ -10,7 +10,8 @@ from tvm import relax
 
 from vlab.compiling.integer import reducing
 from vlab.compiling.integer.constants import QuantisedConstant, constant
-from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.cpus import Cpu
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Codes
 from vlab.compiling.integer.writing import shaped
 
@@ -33,7 +34,7 @@ class Graph:
     """The function under construction."""
 
     builder: Any
-    dialect: Dialect
+    cpu: Cpu
     bindings: dict[Any, Any] = field(default_factory=dict)
     """Of the original function: what a variable is bound to."""
     renamed: dict[Any, Any] = field(default_factory=dict)
@@ -52,6 +53,10 @@ class Graph:
         given = [constant(one) if isinstance(one, np.ndarray) else one for one in arguments]
         variable = self.builder.add_func(shaped(kernel, [*(shape_of(one) for one in given), tuple(shape)]), f"integer_{name}")
         return self.builder.emit(relax.call_tir(variable, given, relax.TensorType(tuple(shape), dtype)))
+
+    def call_product(self, name: str, kernel: Kernel, data: Any, shape: Sequence[int]) -> Any:
+        """Call a kernel of data and weights."""
+        return self.call(name, kernel.build(), [data, kernel.packed, *kernel.rescaling.arrays], shape)
 
     def compute(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a kernel that is computed, for the schedule."""

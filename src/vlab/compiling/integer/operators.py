@@ -4,7 +4,6 @@ Each takes the graph, the operator's call, and the output's codes, and gives the
 own layout. It raises NoKernelError where there is no kernel.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,21 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from tvm import relax
 
-from vlab.compiling.integer import planar, pointwise, reducing
-from vlab.compiling.integer.broadcast import BroadcastKernel
-from vlab.compiling.integer.chained import ChainedKernel
+from vlab.compiling.integer import pointwise, reducing
 from vlab.compiling.integer.constants import QuantisedConstant, constant, value
-from vlab.compiling.integer.depthwise import depthwise_kernel
-from vlab.compiling.integer.dialects.dsp import Dsp
-from vlab.compiling.integer.dialects.neon import Neon
-from vlab.compiling.integer.dialects.rvv import Rvv
-from vlab.compiling.integer.dot import DotKernel
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, channel_sums, numbers, operator, shape_of
-from vlab.compiling.integer.pairs import PairsKernel
-from vlab.compiling.integer.planar import PlanarKernel
-from vlab.compiling.integer.quads import QuadKernel
 from vlab.compiling.integer.rescaling import Codes, Rescaling
-from vlab.compiling.integer.sliding import SlidingKernel
 from vlab.compiling.integer.window import Window
 
 _FROM_NCHW, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -46,11 +34,14 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
         raise NoKernelError(f"the data layout is {attributes.data_layout}")
     layout = str(attributes.kernel_layout)
     rows = weights.transposed(tuple(layout.index(axis) for axis in "OHWI"))  # output channels first
-    in_planes = channels_first and data.codes not in graph.turned
     codes = graph.turn(data.codes, _FROM_NCHW) if channels_first else data.codes
     batch, height, width, channels = shape_of(codes)
     outputs, kernel_height, kernel_width, _ = rows.codes.shape
     groups = int(attributes.groups)
+    if groups != 1 and not groups == channels == outputs:
+        raise NoKernelError(
+            f"the convolution has {groups} groups of channels; expected 1, or as many as input and output channels"
+        )
     window = Window(
         batch,
         height,
@@ -61,27 +52,18 @@ def convolution(graph: Graph, call: Any, output: Codes, bias: Any = None) -> Any
         numbers(attributes.strides),  # type: ignore[arg-type] # a convolution over two axes has two
         numbers(attributes.dilation),  # type: ignore[arg-type]
         numbers(attributes.padding),  # type: ignore[arg-type]
+        groups,
+        planes=channels_first and data.codes not in graph.turned,
     )
     packed = _weights(rows)
     rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=True)
-    shape = (batch, *window.output, outputs)
+    zero_point = data.meaning.zero_point
     if groups == 1:
-        kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling, in_planes=in_planes)
-        source = data.codes if isinstance(kernel, PlanarKernel) and in_planes else codes
-        result = graph.call("conv2d", kernel.build(), [source, kernel.packed, *kernel.rescaling.arrays], shape)
-    elif groups == channels == outputs:
-        kernels = packed[:, :, :, 0]
-        if isinstance(graph.dialect, Rvv):
-            sliding = SlidingKernel(window, kernels, data.meaning.zero_point, rescaling, graph.dialect)
-            operands = [codes, sliding.packed, *sliding.rescaling.arrays]
-            result = graph.call("depthwise_conv2d", sliding.build(), operands, shape)
-        else:
-            function, read = depthwise_kernel(window, kernels, data.meaning.zero_point, rescaling, graph.dialect)
-            result = graph.call("depthwise_conv2d", function, [codes, read.ravel(), *rescaling.arrays], shape)
+        name, kernel = "conv2d", graph.cpu.product(window, packed, zero_point, rescaling)
     else:
-        raise NoKernelError(
-            f"the convolution has {groups} groups of channels; expected 1, or as many as input and output channels"
-        )
+        name, kernel = "depthwise_conv2d", graph.cpu.depthwise(window, packed[:, :, :, 0], zero_point, rescaling)
+    source = data.codes if kernel.planes else codes
+    result = graph.call_product(name, kernel, source, (batch, *window.output, outputs))
     return graph.turn(result, _TO_NCHW) if channels_first else result
 
 
@@ -95,32 +77,8 @@ def matrix_product(graph: Graph, call: Any, output: Codes, bias: Any = None) -> 
     window = Window(1, 1, int(np.prod(shape[:-1])), shape[-1], len(rows.codes))
     packed = _weights(rows)
     rescaling = _rescaling(graph, data, rows, packed, bias, output, twice=False)
-    kernel = _product(graph, window, packed, data.meaning.zero_point, rescaling)
-    arguments = [data.codes, kernel.packed, *kernel.rescaling.arrays]
-    return graph.call("dense", kernel.build(), arguments, (*shape[:-1], window.outputs))
-
-
-def _product(
-    graph: Graph,
-    window: Window,
-    weights: npt.NDArray[np.int8],
-    zero_point: int,
-    rescaling: Rescaling,
-    *,
-    in_planes: bool = False,
-) -> DotKernel | PairsKernel | QuadKernel | BroadcastKernel | ChainedKernel | PlanarKernel:
-    """The form of the kernel that suits the CPU."""
-    if isinstance(graph.dialect, Dsp):
-        return PairsKernel(window, weights, zero_point, rescaling, graph.dialect)
-    if isinstance(graph.dialect, Neon):
-        return QuadKernel(window, weights, zero_point, rescaling, graph.dialect)
-    if isinstance(graph.dialect, Rvv):
-        if window.kernel == (1, 1) and window.batch * math.prod(window.output) == 1:
-            return ChainedKernel(window, weights, rescaling, graph.dialect)
-        if planar.is_shorter(window, graph.dialect):
-            return PlanarKernel(window, weights, zero_point, rescaling, graph.dialect, planes=in_planes)
-        return BroadcastKernel(window, weights, zero_point, rescaling, graph.dialect)
-    return DotKernel(window, weights, zero_point, rescaling, graph.dialect)
+    kernel = graph.cpu.product(window, packed, data.meaning.zero_point, rescaling)
+    return graph.call_product("dense", kernel, data.codes, (*shape[:-1], window.outputs))
 
 
 def _weights(rows: QuantisedConstant) -> npt.NDArray[np.int8]:
@@ -178,10 +136,10 @@ def sum_or_product(graph: Graph, call: Any, output: Codes) -> Any:
     left, right = (_spread(graph, one, shape) for one in operands)
     size, name = int(np.prod(shape)), operator(call)
     if name == "multiply":
-        kernel = pointwise.multiply_kernel(size, left.meaning, right.meaning, output, graph.dialect)
+        kernel = pointwise.multiply_kernel(size, left.meaning, right.meaning, output, graph.cpu.dialect)
     else:
         sign = 1 if name == "add" else -1
-        kernel = pointwise.add_kernel(size, left.meaning, right.meaning, output, sign, graph.dialect)
+        kernel = pointwise.add_kernel(size, left.meaning, right.meaning, output, sign, graph.cpu.dialect)
     result = graph.call(name, kernel, [left.codes, right.codes], shape)
     return graph.turn(result, axes) if axes else result
 

@@ -8,7 +8,6 @@ A window of one pixel only, as a matrix product of one row has, meets each weigh
 are read.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from tvm import tirx
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects.dsp import Dsp
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, copy_window, padded
 from vlab.compiling.integer.writing import loop, split, written
@@ -37,15 +37,15 @@ _UNROLLED = 16
 """Words of each window that one turn of the innermost loop takes."""
 
 
-class PairsKernel:
-    """One kernel: its packed weights, and its code."""
+class PairsKernel(Kernel):
+    """Products of pairs of int16."""
 
     def __init__(
         self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Dsp
     ) -> None:
         """`weights` are [outputs, kernel height, kernel width, channels]; the zero point is that of the data."""
         self.window, self.zero_point, self.rescaling, self.dialect = window.flattened(), zero_point, rescaling, dialect
-        self.count = window.batch * math.prod(window.output)
+        self.count = window.pixels
         """Pixels of the output, which the kernel takes as one row."""
         self.pixels = min(dialect.pixels, self.count)
         self.channels = dialect.channels if self.pixels > 1 else dialect.channels * dialect.pixels // 2

@@ -14,6 +14,7 @@ from tvm.tirx.script import builder
 
 from vlab.compiling.integer.broadcast import blocks
 from vlab.compiling.integer.dialects.rvv import Rvv
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written, zeros
@@ -25,22 +26,15 @@ _WORTH = 0.9
 """Share of the vectors that is worth it."""
 
 
-class PlanarKernel:
-    """One kernel: its packed weights, and its code."""
+class PlanarKernel(Kernel):
+    """Products of a weight and a vector of pixels."""
 
     def __init__(
-        self,
-        window: Window,
-        weights: npt.NDArray[np.int8],
-        zero_point: int,
-        rescaling: Rescaling,
-        dialect: Rvv,
-        *,
-        planes: bool,
+        self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Rvv
     ) -> None:
-        """`weights` are [outputs, kernel height, kernel width, channels]; the data is in planes already, or in pixels."""
+        """`weights` are [outputs, kernel height, kernel width, channels]; the zero point is that of the data."""
         self.window, self.zero_point, self.rescaling, self.dialect = window, zero_point, rescaling, dialect
-        self.planes = planes
+        self.planes = window.planes
         self.packed = np.ascontiguousarray(weights.transpose(0, 3, 1, 2)).ravel()
         self.rows, self.pitch = (-(-size // stride) for size, stride in zip(window.padded, window.strides, strict=True))
         """Rows and columns of a plane."""

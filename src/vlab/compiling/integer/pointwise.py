@@ -12,7 +12,7 @@ from tvm import tirx
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.depthwise import split_lanes
-from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.dialects.dialect import Dialect
 from vlab.compiling.integer.fixed_point import Multiplier, quantize_multiplier
 from vlab.compiling.integer.rescaling import Codes, check_sum, multiplied_twice
 from vlab.compiling.integer.writing import loop, span, typed, vector, written

@@ -17,6 +17,7 @@ from tvm import tirx
 from tvm.tirx.script import builder
 
 from vlab.compiling.integer.dialects.neon import QUAD, Chains, Neon
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window, copy_windows, padded
 from vlab.compiling.integer.writing import loop, span, split, vector, written
@@ -51,8 +52,8 @@ class _Block:
     """For chunks of each size in turn."""
 
 
-class QuadKernel:
-    """One kernel: its packed weights, and its code."""
+class QuadKernel(Kernel):
+    """Products of four bytes of data and the weights of four channels."""
 
     def __init__(
         self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Neon

@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from vlab.compiling.integer.constants import QuantisedConstant, is_constant, value
-from vlab.compiling.integer.dialects import dialect_of
+from vlab.compiling.integer.cpus import cpu_of
 from vlab.compiling.integer.fixed_point import NoMultiplierError, OverflowingError, activation_range
 from vlab.compiling.integer.functions import function_of_one
 from vlab.compiling.integer.graph import Graph, NoKernelError, Real, numbers, operator, shape_of
@@ -27,7 +27,7 @@ class ToIntegers:
     """A pass that replaces what is quantised by integer kernels for a target."""
 
     def __init__(self, target: Target) -> None:
-        self.dialect = dialect_of(target)
+        self.cpu = cpu_of(target)
         self.reasons: tuple[str, ...] = ()
         """For each operator that stays in float32 although it stands between codes, why."""
         self.origins: dict[str, str] = {}
@@ -41,7 +41,7 @@ class ToIntegers:
             return module
         kernels = {variable: function for variable, function in module.functions.items() if variable.name_hint != "main"}
         builder = relax.BlockBuilder(tvm.IRModule(kernels))
-        graph = Graph(builder, self.dialect)
+        graph = Graph(builder, self.cpu)
         reasons: list[str] = []
         with builder.function("main", list(main.params), attrs=_attributes(main)):
             with builder.dataflow():

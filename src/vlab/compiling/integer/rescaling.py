@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tvm import tirx
 from tvm.tirx.script import builder
 
-from vlab.compiling.integer.dialects import Dialect
+from vlab.compiling.integer.dialects.dialect import Dialect
 from vlab.compiling.integer.fixed_point import OverflowingError, quantize_multiplier
 from vlab.compiling.integer.writing import typed
 

@@ -13,6 +13,7 @@ from tvm.tirx.script import builder
 
 from vlab.compiling.integer.broadcast import blocks, packed
 from vlab.compiling.integer.dialects.rvv import Rvv
+from vlab.compiling.integer.kernel import Kernel
 from vlab.compiling.integer.rescaling import Rescaling
 from vlab.compiling.integer.window import Window
 from vlab.compiling.integer.writing import loop, span, split, typed, vector, written
@@ -22,8 +23,8 @@ _SUMS = 2
 """Vectors of sums at a time; with more LLVM spills what they are multiplied from."""
 
 
-class SlidingKernel:
-    """One kernel: its packed weights, and its code."""
+class SlidingKernel(Kernel):
+    """Products of a vector of data and a vector of weights."""
 
     def __init__(
         self, window: Window, weights: npt.NDArray[np.int8], zero_point: int, rescaling: Rescaling, dialect: Rvv
@@ -71,7 +72,7 @@ class SlidingKernel:
                                 for offset, one in zip(columns, codes, strict=True):
                                     at = ((batch * high + row) * wide + column + offset) * window.channels + channel
                                     builder.buffer_store(output, one, [span(at, lanes)])
-        return kernel.get().with_attr(MACS, window.macs // window.channels)
+        return kernel.get().with_attr(MACS, window.macs)
 
     def _sums(
         self,

@@ -30,6 +30,10 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Top, left, bottom, right."""
+    groups: int = 1
+    """Of channels, each with outputs of its own: one, or as many as channels."""
+    planes: bool = False
+    """Whether the data can be had as planes too, one of each channel."""
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -47,9 +51,14 @@ class Window:
         return high, wide
 
     @property
+    def pixels(self) -> int:
+        """Of all outputs."""
+        return self.batch * math.prod(self.output)
+
+    @property
     def macs(self) -> int:
-        """Multiply-accumulates where every output channel is computed from all channels."""
-        return math.prod((self.batch, *self.output, *self.kernel, self.channels, self.outputs))
+        """Multiply-accumulates."""
+        return math.prod((self.pixels, *self.kernel, self.channels // self.groups, self.outputs))
 
     def at(self, batch: Any, row: Any, column: Any, inner_row: Any = 0, inner_column: Any = 0) -> Any:
         """Offset in the padded image of what the window of an output takes, from one of its rows and columns on."""
